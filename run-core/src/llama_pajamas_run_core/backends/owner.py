@@ -1,0 +1,120 @@
+"""One thread that owns a model: native libraries are called from where they were loaded, one call at a time."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
+
+from llama_pajamas_run_core.errors import BadInput
+
+T = TypeVar("T")
+
+#: How many items of a stream may wait for their reader before the owner thread waits too.
+_STREAM_AHEAD = 16
+
+
+class _End:
+    """Marks the end of a stream, with the error that ended it."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class OwnerThread:
+    """Runs functions one after another on a thread of its own.
+
+    A daemon thread: a process that ends while a model is loaded does not hang on it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Queue a function; its result, or what it raised, comes through the future.
+
+        Raises:
+            BadInput: the thread was stopped.
+        """
+        if self._stopped:
+            raise BadInput("The model was closed.")
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._jobs.put(job)
+        return future
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Run a function on the thread and wait for its result. From the thread itself it runs at once."""
+        if threading.current_thread() is self._thread:
+            return function()
+        return self.submit(function).result()
+
+    def stream(self, function: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """Iterate on the thread; the items are handed over as they come.
+
+        A reader that stops early closes the function's iterator, on the owner thread, at its next item.
+        """
+        if threading.current_thread() is self._thread:
+            yield from function()
+            return
+        items: queue.Queue[T | _End] = queue.Queue(_STREAM_AHEAD)
+        left = threading.Event()
+
+        def offer(item: T | _End) -> bool:
+            while not left.is_set():
+                try:
+                    items.put(item, timeout=0.05)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def job() -> None:
+            error: BaseException | None = None
+            iterator = None
+            try:
+                if not left.is_set():
+                    iterator = function()
+                    for item in iterator:
+                        if not offer(item):
+                            break
+            except BaseException as raised:
+                error = raised
+            finally:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
+            offer(_End(error))
+
+        self.submit(job)
+        try:
+            while not isinstance(item := items.get(), _End):
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            left.set()
+
+    def stop(self) -> None:
+        """Let the queued functions finish, then end the thread. Harmless when it ended."""
+        if not self._stopped:
+            self._stopped = True
+            self._jobs.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # or the last job's model would live until the next one comes

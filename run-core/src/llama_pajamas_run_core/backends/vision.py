@@ -1,0 +1,168 @@
+"""The abstract vision backend."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_core.backends.base import Backend
+from llama_pajamas_run_core.dsp.fit import Placement, fit
+from llama_pajamas_run_core.dsp.heads import class_probabilities, decode_boxes, unit_vectors
+from llama_pajamas_run_core.errors import BadInput, Unsupported
+from llama_pajamas_run_core.types.tasks import Task
+from llama_pajamas_run_core.types.vision import (
+    Classification,
+    Detection,
+    DetectOptions,
+    Image,
+    VisionSpec,
+    VisionTask,
+)
+
+#: The most images that go through a model at once.
+MAX_BATCH = 16
+
+
+class VisionBackend(Backend):
+    """A model that looks at images.
+
+    A runtime writes :attr:`spec` and :meth:`_infer` (and :meth:`_encode_text` for a text encoder beside it); this class
+    brings images to the model's size, reads its head and brings boxes back to the image's own pixels.
+    """
+
+    task: ClassVar[Task] = Task.VISION
+
+    @property
+    @abstractmethod
+    def spec(self) -> VisionSpec:
+        """What the loaded model expects and what its outputs mean."""
+
+    @abstractmethod
+    def _infer(self, batch: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[Any]]:
+        """Run the model. Runs on the owner thread.
+
+        Args:
+            batch: float32 [n, 3, height, width], normalized as :attr:`spec` says.
+
+        Returns:
+            the raw outputs, in the model's order.
+        """
+
+    def _encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors [n, d] of texts, in the space of the images'. Only where the spec has "embed_text"."""
+        raise Unsupported(f"{type(self).__name__} encodes no text.")
+
+    def detect(self, images: Sequence[Image], options: DetectOptions | None = None) -> list[list[Detection]]:
+        """Find objects.
+
+        Args:
+            images: one or more.
+            options: thresholds and limits.
+
+        Returns:
+            for each image its objects, the surest first, boxes in that image's own pixels.
+
+        Raises:
+            BadInput: an option is out of range, or no model is loaded.
+            Unsupported: the model detects nothing.
+        """
+        options = options or DetectOptions()
+        self._need("detect")
+        self._check(options)
+        found: list[list[Detection]] = []
+        for outputs, placements in self._run(images):
+            for index, placement in enumerate(placements):
+                boxes = decode_boxes([output[index] for output in outputs], self.spec, options)
+                found.append([self._detection(box, placement) for box in boxes])
+        return found
+
+    def classify(self, images: Sequence[Image], *, top: int = 5) -> list[list[Classification]]:
+        """Name what each image shows.
+
+        Args:
+            images: one or more.
+            top: how many candidates to return for each.
+
+        Returns:
+            for each image the likeliest classes, the likeliest first.
+
+        Raises:
+            BadInput: ``top`` is less than one, or no model is loaded.
+            Unsupported: the model classifies nothing.
+        """
+        self._need("classify")
+        if top < 1:
+            raise BadInput(f"top must be at least 1, not {top}.", param="top")
+        named: list[list[Classification]] = []
+        for outputs, placements in self._run(images):
+            probabilities = class_probabilities(outputs[0], self.spec)
+            for row in probabilities[: len(placements)]:
+                order = np.argsort(-row, kind="stable")[:top]
+                named.append([Classification(int(i), self._label(int(i)), float(row[i])) for i in order])
+        return named
+
+    def embed(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+        """Map images to vectors.
+
+        Returns:
+            float32 [n, d], each of Euclidean length 1.
+
+        Raises:
+            BadInput: no model is loaded.
+            Unsupported: the model makes no image embeddings.
+        """
+        self._need("embed")
+        return np.concatenate([unit_vectors(outputs[0]) for outputs, _ in self._run(images)])
+
+    def embed_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Map texts to vectors in the space of the images'.
+
+        Returns:
+            float32 [n, d], each of Euclidean length 1.
+
+        Raises:
+            BadInput: a text is blank, or no model is loaded.
+            Unsupported: the model has no text encoder.
+        """
+        owner = self._ready()
+        self._need("embed_text")
+        for index, text in enumerate(texts):
+            if not text.strip():
+                raise BadInput("A text to embed is empty.", param=f"input[{index}]")
+        return unit_vectors(owner.run(lambda: self._encode_text(texts)))
+
+    def _run(self, images: Sequence[Image]) -> Iterator[tuple[Sequence[npt.NDArray[Any]], list[Placement]]]:
+        if not images:
+            raise BadInput("There is no image.", param="images")
+        owner, spec = self._ready(), self.spec
+        size = MAX_BATCH if spec.dynamic_batch else 1
+        for start in range(0, len(images), size):
+            fitted = [fit(image, spec) for image in images[start : start + size]]
+            batch = np.stack([pixels for pixels, _ in fitted])
+            yield owner.run(lambda batch=batch: self._infer(batch)), [placement for _, placement in fitted]  # type: ignore[misc]
+
+    def _need(self, task: VisionTask) -> None:
+        self._ready()
+        if task not in self.spec.tasks:
+            can = ", ".join(sorted(self.spec.tasks))
+            raise Unsupported(f"This model does not {task.replace('_', ' ')}; it does: {can}.", param="model")
+
+    def _check(self, options: DetectOptions) -> None:
+        for name in ("confidence", "iou"):
+            if not 0 <= (value := getattr(options, name)) <= 1:
+                raise BadInput(f"{name} must be from 0 to 1, not {value}.", param=name)
+        if options.max_detections < 1:
+            raise BadInput(f"max_detections must be at least 1, not {options.max_detections}.", param="max_detections")
+        for wanted in options.classes or ():
+            if not 0 <= wanted < len(self.spec.labels):
+                raise BadInput(f"There is no class {wanted}; classes are 0 to {len(self.spec.labels) - 1}.", param="classes")
+
+    def _label(self, class_id: int) -> str:
+        labels = self.spec.labels
+        return labels[class_id] if class_id < len(labels) else str(class_id)
+
+    def _detection(self, raw: tuple[int, float, npt.NDArray[np.float32]], placement: Placement) -> Detection:
+        class_id, confidence, box = raw
+        return Detection(class_id, self._label(class_id), confidence, placement.restore(box))

@@ -1,0 +1,1 @@
+"""What runtimes say about themselves, and how they are found."""

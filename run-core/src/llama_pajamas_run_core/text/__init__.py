@@ -1,0 +1,1 @@
+"""Text as it streams: stop strings, whole code points, sentences, tool calls. Pure functions and small machines."""

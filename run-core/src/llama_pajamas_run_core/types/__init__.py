@@ -1,0 +1,1 @@
+"""The values that pass between the layers: frozen dataclasses on numpy, each carrying its own units."""
