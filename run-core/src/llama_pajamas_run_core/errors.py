@@ -49,7 +49,9 @@ class MissingDependency(UserError):
     """A package that the feature needs is not installed."""
 
     def __init__(self, feature: str, *, package: str, install: str) -> None:
-        super().__init__(f"{feature} needs the package {package}, which is not installed.", hint=f"Install it: {install}")
+        super().__init__(
+            f"{feature} needs the package {package}, which is not installed.", hint=f"Install it: {install}"
+        )
         self.package = package
         self.install = install
 

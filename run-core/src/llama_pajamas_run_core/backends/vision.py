@@ -157,7 +157,8 @@ class VisionBackend(Backend):
             raise BadInput(f"max_detections must be at least 1, not {options.max_detections}.", param="max_detections")
         for wanted in options.classes or ():
             if not 0 <= wanted < len(self.spec.labels):
-                raise BadInput(f"There is no class {wanted}; classes are 0 to {len(self.spec.labels) - 1}.", param="classes")
+                last = len(self.spec.labels) - 1
+                raise BadInput(f"There is no class {wanted}; classes are 0 to {last}.", param="classes")
 
     def _label(self, class_id: int) -> str:
         labels = self.spec.labels

@@ -12,12 +12,12 @@ class Task(StrEnum):
     TTS = "tts"
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         """The task's name in words, for tables and messages."""
-        return _TITLES[self]
+        return _LABELS[self]
 
 
-_TITLES = {
+_LABELS = {
     Task.LLM: "language",
     Task.VISION: "vision",
     Task.STT: "speech to text",
