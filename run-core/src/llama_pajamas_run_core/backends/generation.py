@@ -23,9 +23,9 @@ from llama_pajamas_run_core.types.chat import (
 class Generation:
     """A stream of :class:`Delta`, written by an engine thread and read by one reader, sync or async.
 
-    The engine calls :meth:`push` as tokens come and ends with exactly one of :meth:`finish` and :meth:`fail`; it looks at
-    :attr:`cancelled` between decode steps. Stop strings are found here, so that no engine has to: when one appears,
-    the reader gets "stop" and the engine sees ``cancelled``.
+    The engine calls :meth:`push` as tokens come and ends with exactly one of :meth:`finish` and :meth:`fail`; it
+    looks at :attr:`cancelled` between decode steps. Stop strings are found here, so that no engine has to: when one
+    appears, the reader gets "stop" and the engine sees ``cancelled``.
 
     Args:
         stop: strings that end the answer.
@@ -93,7 +93,7 @@ class Generation:
     # The reader's side
 
     def cancel(self) -> None:
-        """Ask the engine to stop. A reader that goes on reading gets :class:`Cancelled`, unless the answer had ended."""
+        """Ask the engine to stop. A reader that goes on gets :class:`Cancelled`, unless the answer had ended."""
         self._cancelled = True
         self.fail(Cancelled("The generation was cancelled."))
         if self._on_cancel is not None:
@@ -202,8 +202,8 @@ def fold(deltas: "Generation | Sequence[Delta]") -> Completion:
 class _LoopBell:
     """Wakes many readers on one event loop with a single call into it.
 
-    An engine that decodes thirty sequences in a step pushes thirty deltas; calling into the loop for each would cost more than
-    the readers' work.
+    An engine that decodes thirty sequences in a step pushes thirty deltas; calling into the loop for each would cost
+    more than the readers' work.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -64,9 +64,9 @@ class LLMBackend(Backend):
     def _submit(self, request: GenerationRequest, generation: Generation) -> None:
         """Start a generation and return at once.
 
-        Push what is decoded into the generation, look at ``generation.cancelled`` between steps, and end it with ``finish`` or
-        ``fail``. May be called from any thread. Raises what is wrong with the request before anything is decoded, where
-        that can be told without waiting.
+        Push what is decoded into the generation, look at ``generation.cancelled`` between steps, and end it with
+        ``finish`` or ``fail``. May be called from any thread. Raises what is wrong with the request before anything is
+        decoded, where that can be told without waiting.
         """
 
     @abstractmethod
@@ -109,7 +109,8 @@ class LLMBackend(Backend):
         """Continue a conversation, piece by piece.
 
         Args:
-            messages: the conversation, as messages or as mappings with "role" and "content"; a string is one user message.
+            messages: the conversation, as messages or as mappings with "role" and "content"; a string is one user
+                message.
             tools: what the model may call.
             tool_choice: whether it may, must, or must not call one.
             options: the fields of :class:`GenerationOptions`.

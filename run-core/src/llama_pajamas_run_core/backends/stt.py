@@ -16,8 +16,8 @@ from llama_pajamas_run_core.types.tasks import Task
 class STTBackend(Backend):
     """A speech recognizer.
 
-    A runtime writes :meth:`_transcribe` for one window of audio at its own rate; this class resamples, leaves silence out,
-    cuts long audio into windows and keeps the times right.
+    A runtime writes :meth:`_transcribe` for one window of audio at its own rate; this class resamples, leaves
+    silence out, cuts long audio into windows and keeps the times right.
     """
 
     task: ClassVar[Task] = Task.STT

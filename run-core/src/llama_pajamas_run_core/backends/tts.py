@@ -34,8 +34,8 @@ OPENAI_VOICES: Final = {
 class TTSBackend(Backend):
     """A speaker.
 
-    A runtime writes :meth:`_speak` for a sentence or two and :attr:`voices`; this class finds the voice, checks the speed and
-    cuts long text, so that the first sound comes before the whole text is spoken.
+    A runtime writes :meth:`_speak` for a sentence or two and :attr:`voices`; this class finds the voice, checks the
+    speed and cuts long text, so that the first sound comes before the whole text is spoken.
     """
 
     task: ClassVar[Task] = Task.TTS
@@ -70,7 +70,8 @@ class TTSBackend(Backend):
             pieces of sound, each at :attr:`rate`.
 
         Raises:
-            BadInput: the voice is unknown (the message lists the voices), the speed out of range, or no model is loaded.
+            BadInput: the voice is unknown (the message lists the voices), the speed is out of range, or no model is
+                loaded.
         """
         owner = self._ready()
         checked = self._check(options or SpeakOptions(**fields))
