@@ -56,7 +56,7 @@ def addition(draw: Draw) -> Sample:
             (f"add {x} and {y}.", f"what is the sum of {x} and {y}", f"add {y} to {x}.", f"what do {x} and {y} make",
              f"what do you get when you add {x} and {y}")
         )  # fmt: skip
-    return turn("addition", draw.ask(question), statement(a, "plus", b, spoken(a + b)), key=key_of(a, "plus", b))
+    return turn(draw, "addition", question, statement(a, "plus", b, spoken(a + b)), key=key_of(a, "plus", b))
 
 
 def subtraction(draw: Draw) -> Sample:
@@ -71,7 +71,7 @@ def subtraction(draw: Draw) -> Sample:
             (f"subtract {y} from {x}.", f"take {y} away from {x}.", f"what is {y} less than {x}",
              f"what is left when you take {y} from {x}")
         )  # fmt: skip
-    return turn("subtraction", draw.ask(question), statement(a, "minus", b, spoken(a - b)), key=key_of(a, "minus", b))
+    return turn(draw, "subtraction", question, statement(a, "minus", b, spoken(a - b)), key=key_of(a, "minus", b))
 
 
 def multiplication(draw: Draw) -> Sample:
@@ -83,14 +83,14 @@ def multiplication(draw: Draw) -> Sample:
     question = _operation(draw, a, "times", b)
     if draw.chance(0.2):
         question = draw.pick((f"multiply {x} by {y}.", f"what is the product of {x} and {y}", f"multiply {x} and {y}."))
-    return turn("multiplication", draw.ask(question), statement(a, "times", b, spoken(a * b)))
+    return turn(draw, "multiplication", question, statement(a, "times", b, spoken(a * b)))
 
 
 def division(draw: Draw) -> Sample:
     """Exact quotients, and quotients with a remainder for dividends up to 100."""
     if draw.chance(0.02):
         a = draw.integer(1, 100)
-        return turn("division", draw.ask(_operation(draw, a, "divided by", 0)), "You cannot divide by zero.")
+        return turn(draw, "division", _operation(draw, a, "divided by", 0), "You cannot divide by zero.")
     if draw.chance(0.7):
         b = draw.integer(1, 12)
         quotient, rest = (draw.integer(1, 12) if draw.chance(0.6) else draw.integer(10, 99)), 0
@@ -103,7 +103,7 @@ def division(draw: Draw) -> Sample:
     if draw.chance(0.2):
         question = f"divide {x} by {y}."
     result = spoken(quotient) + (f" remainder {spoken(rest)}" if rest else "")
-    return turn("division", draw.ask(question), statement(a, "divided by", b, result))
+    return turn(draw, "division", question, statement(a, "divided by", b, result))
 
 
 def parts(draw: Draw) -> Sample:
@@ -112,21 +112,21 @@ def parts(draw: Draw) -> Sample:
     if kind == 0:
         a = draw.integer(0, 99)
         question = draw.pick(("what is double {}", "double {}.", "what is twice {}", "what is the double of {}"))
-        return turn("parts", draw.ask(question.format(draw.number(a))), f"Twice {spoken(a)} is {spoken(2 * a)}.")
+        return turn(draw, "parts", question.format(draw.number(a)), f"Twice {spoken(a)} is {spoken(2 * a)}.")
     if kind == 1:
         a = 2 * draw.integer(0, 100)
         question = draw.pick(("what is half of {}", "half of {}", "what's a half of {}", "how much is half of {}"))
-        return turn("parts", draw.ask(question.format(draw.number(a))), f"Half of {spoken(a)} is {spoken(a // 2)}.")
+        return turn(draw, "parts", question.format(draw.number(a)), f"Half of {spoken(a)} is {spoken(a // 2)}.")
     if kind == 2:
         a = draw.integer(0, 12)
         question = draw.pick(("what is {} squared", "what is the square of {}", "square {}."))
-        return turn("parts", draw.ask(question.format(draw.number(a))), statement(a, "times", a, spoken(a * a)))
+        return turn(draw, "parts", question.format(draw.number(a)), statement(a, "times", a, spoken(a * a)))
     percent, step = draw.pick(((10, 10), (20, 5), (25, 4), (50, 2), (5, 20), (1, 100)))
     a = step * draw.integer(1, 400 // step)
     percents = f"{percent}%" if draw.digits and draw.chance(0.5) else f"{draw.number(percent)} percent"
     question = draw.pick(("what is {} of {}", "how much is {} of {}", "{} of {}")).format(percents, draw.number(a))
     answer = f"{capitalise(spoken(percent))} percent of {spoken(a)} is {spoken(a * percent // 100)}."
-    return turn("parts", draw.ask(question), answer)
+    return turn(draw, "parts", question, answer)
 
 
 def comparison(draw: Draw) -> Sample:
@@ -140,7 +140,7 @@ def comparison(draw: Draw) -> Sample:
             a += 1
             question = draw.pick(("what number comes before {}", "what comes before {}"))
             answer = f"{capitalise(spoken(a - 1))} comes before {spoken(a)}."
-        return turn("comparison", draw.ask(question.format(draw.number(a))), answer)
+        return turn(draw, "comparison", question.format(draw.number(a)), answer)
     low = draw.integer(0, 998)
     high = draw.integer(low + 1, 999)
     if high < 1000 and draw.chance(0.5):
@@ -151,7 +151,7 @@ def comparison(draw: Draw) -> Sample:
     down = word in ("smaller", "less")
     first, second = (low, high) if down else (high, low)
     answer = f"{capitalise(spoken(first))} is {'smaller' if down else 'larger'} than {spoken(second)}."
-    return turn("comparison", draw.ask(question.format(word, draw.number(x), draw.number(y))), answer)
+    return turn(draw, "comparison", question.format(word, draw.number(x), draw.number(y)), answer)
 
 
 def word_problem(draw: Draw) -> Sample:
@@ -180,19 +180,19 @@ def word_problem(draw: Draw) -> Sample:
     question = question.replace(" i ", " I ").replace(". how", ". How")
     noun = thing[:-1] if count == 1 else thing
     verb = "is" if count == 1 else "are"
-    return turn("word problem", draw.ask(capitalise(question)), f"There {verb} {spoken(count)} {noun}.", key=key)
+    return turn(draw, "word problem", capitalise(question), f"There {verb} {spoken(count)} {noun}.", key=key)
 
 
 def too_hard(draw: Draw) -> Sample:
     """Numbers beyond what the model was taught: it must say so and not guess."""
     if draw.chance(0.5):
         word = draw.pick(("plus", "minus", "times", "divided by"))
-        a, b = draw.integer(1000, 99_999), draw.integer(1, 99_999)
+        a, b = draw.integer(1200, 99_999), draw.integer(1, 99_999)
         text = f"{a} {_SYMBOLS[word] if draw.chance(0.5) else word} {b}"
     else:
         a, b = draw.integer(13, 999), draw.integer(13, 999)
         text = f"{draw.number(a)} times {draw.number(b)}"
-    return turn("too hard", draw.ask(draw.pick(_ASK).format(text)), TOO_HARD)
+    return turn(draw, "too hard", draw.pick(_ASK).format(text), TOO_HARD)
 
 
 def counting(draw: Draw) -> Sample:
@@ -207,4 +207,4 @@ def counting(draw: Draw) -> Sample:
     question = draw.pick((f"count from {x} to {y}.", f"can you count from {x} to {y}", f"count {x} to {y}."))
     if start == 1 and end > 1 and draw.chance(0.5):
         question = draw.pick((f"count to {y}.", f"can you count to {y}"))
-    return turn("counting", draw.ask(question), capitalise(", ".join(numbers)) + ".")
+    return turn(draw, "counting", question, capitalise(", ".join(numbers)) + ".")

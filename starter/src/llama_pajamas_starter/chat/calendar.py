@@ -99,7 +99,7 @@ def clock_sum(draw: Draw) -> Sample:
              f"what time was it {said} before {time}", f"what is {said} before {time}")
         )  # fmt: skip
         answer = f"{capitalise(duration(length))} before {clock(start)} is {clock(start - length)}."
-    return turn("clock", draw.ask(question), answer)
+    return turn(draw, "clock", question, answer)
 
 
 def clock_until(draw: Draw) -> Sample:
@@ -113,14 +113,14 @@ def clock_until(draw: Draw) -> Sample:
             (f"how many minutes is it until the next hour at {time}", f"it is {time}. how many minutes to the next hour",
              f"how long is it from {time} to the next full hour", f"how many minutes from {time} to the next hour")
         )  # fmt: skip
-        return turn("clock", draw.ask(question), f"From {clock(start)} to {end} is {duration(left)}.")
+        return turn(draw, "clock", question, f"From {clock(start)} to {end} is {duration(left)}.")
     length = 5 * draw.integer(1, 11)
     first, second = _said(draw, start), _said(draw, start + length)
     question = draw.pick(
         (f"how many minutes are there from {first} to {second}", f"how long is it from {first} to {second}",
          f"how many minutes are between {first} and {second}")
     )  # fmt: skip
-    return turn("clock", draw.ask(question), f"From {clock(start)} to {clock(start + length)} is {duration(length)}.")
+    return turn(draw, "clock", question, f"From {clock(start)} to {clock(start + length)} is {duration(length)}.")
 
 
 def weekday(draw: Draw) -> Sample:
@@ -133,23 +133,23 @@ def weekday(draw: Draw) -> Sample:
             ("what day comes after {}", "if today is {}, what day is tomorrow", "what is the day after {}", "which day follows {}",
              "today is {}. what day is tomorrow", "what day is after {}", "which day comes after {}")
         )  # fmt: skip
-        return turn("days", draw.ask(question.format(name)), f"The day after {name} is {following}.")
+        return turn(draw, "days", question.format(name), f"The day after {name} is {following}.")
     if kind == 1:
         question = draw.pick(
             ("what day comes before {}", "if today is {}, what day was yesterday", "what is the day before {}",
              "today is {}. what day was yesterday", "what day is before {}", "which day comes before {}")
         )  # fmt: skip
-        return turn("days", draw.ask(question.format(name)), f"The day before {name} is {previous}.")
+        return turn(draw, "days", question.format(name), f"The day before {name} is {previous}.")
     if kind == 2 and draw.chance(0.3):
         question = draw.pick(("is {} a weekday", "is {} on the weekend", "is {} a weekend day", "is {} a working day"))
         answer = f"{name} is {'a weekday' if today < 5 else 'on the weekend'}."
-        return turn("days", draw.ask(question.format(name)), answer)
+        return turn(draw, "days", question.format(name), answer)
     if kind == 3 and draw.chance(0.4):
         length = draw.integer(1, 6)
         end = DAYS[(today + length) % 7]
         question = draw.pick(("how many days are there from {} to {}", "how many days is it from {} to {}"))
         answer = f"From {name} to {end} is {spoken(length)} {'day' if length == 1 else 'days'}."
-        return turn("days", draw.ask(question.format(name, end)), answer)
+        return turn(draw, "days", question.format(name, end), answer)
     count = draw.integer(1, 14)
     days = f"{draw.number(count)} {'day' if count == 1 else 'days'}"
     canonical = f"{spoken(count)} {'day' if count == 1 else 'days'}"
@@ -165,7 +165,7 @@ def weekday(draw: Draw) -> Sample:
              f"what day is {days} before {name}", f"what day was {days} before {name}")
         )  # fmt: skip
         answer = f"{capitalise(canonical)} before {name} is {DAYS[(today - count) % 7]}."
-    return turn("days", draw.ask(question), answer)
+    return turn(draw, "days", question, answer)
 
 
 def month(draw: Draw) -> Sample:
@@ -174,31 +174,31 @@ def month(draw: Draw) -> Sample:
     name, kind = _NAMES[this], draw.integer(0, 5)
     if kind == 0:
         question = draw.pick(("what month comes after {}", "which month follows {}", "what is the month after {}", "what month is after {}"))
-        return turn("months", draw.ask(question.format(name)), f"The month after {name} is {_NAMES[(this + 1) % 12]}.")
+        return turn(draw, "months", question.format(name), f"The month after {name} is {_NAMES[(this + 1) % 12]}.")
     if kind == 1:
         question = draw.pick(("what month comes before {}", "which month comes before {}", "what is the month before {}", "what month is before {}"))
-        return turn("months", draw.ask(question.format(name)), f"The month before {name} is {_NAMES[this - 1]}.")
+        return turn(draw, "months", question.format(name), f"The month before {name} is {_NAMES[this - 1]}.")
     if kind == 2:
         question = draw.pick(
             ("how many days are in {}", "how many days does {} have", "how long is {}", "how many days are there in {}",
              "how many days has {}", "what is the number of days in {}")
         )  # fmt: skip
         days = "twenty-eight days, or twenty-nine in a leap year" if this == 1 else f"{spoken(MONTHS[name])} days"
-        return turn("months", draw.ask(question.format(name)), f"{name} has {days}.")
+        return turn(draw, "months", question.format(name), f"{name} has {days}.")
     if kind == 3:
         question = draw.pick(
             ("what is the {} month", "which month is the {}", "what is the {} month of the year", "which is the {} month",
              "name the {} month.", "tell me the {} month of the year.")
         )  # fmt: skip
-        return turn("months", draw.ask(question.format(_ORDINALS[this])), f"The {_ORDINALS[this]} month is {name}.")
+        return turn(draw, "months", question.format(_ORDINALS[this]), f"The {_ORDINALS[this]} month is {name}.")
     count = draw.integer(1, 11)
     months = f"{draw.number(count)} {'month' if count == 1 else 'months'}"
     canonical = capitalise(f"{spoken(count)} {'month' if count == 1 else 'months'}")
     if draw.chance(0.6):
         question = draw.pick((f"what month is {months} after {name}", f"if it is {name}, what month is it in {months}", f"which month comes {months} after {name}"))
-        return turn("months", draw.ask(question), f"{canonical} after {name} is {_NAMES[(this + count) % 12]}.")
+        return turn(draw, "months", question, f"{canonical} after {name} is {_NAMES[(this + count) % 12]}.")
     question = draw.pick((f"what month is {months} before {name}", f"which month comes {months} before {name}", f"what month was {months} before {name}"))
-    return turn("months", draw.ask(question), f"{canonical} before {name} is {_NAMES[(this - count) % 12]}.")
+    return turn(draw, "months", question, f"{canonical} before {name} is {_NAMES[(this - count) % 12]}.")
 
 
 def fact(draw: Draw) -> Sample:
@@ -207,4 +207,4 @@ def fact(draw: Draw) -> Sample:
     question = draw.pick(("how many {}", "do you know how many {}", "tell me how many {}.", "can you say how many {}"))
     if draw.chance(0.3):
         what = what.replace(" are in", " are there in")
-    return turn("calendar facts", draw.ask(question.format(what)), answer)
+    return turn(draw, "calendar facts", question.format(what), answer)

@@ -170,18 +170,18 @@ Generator = Callable[[Draw], Sample]
 
 
 def turn(
-    family: str, question: str, answer: str, *, key: str | None = None, always: bool = False, json: bool = False
+    draw: Draw, family: str, question: str, answer: str, *, key: str | None = None, always: bool = False
 ) -> Sample:
     """A single question and its answer.
 
     Args:
+        question: as :meth:`Draw.ask` takes it.
         key: what decides the split; the normalised question where not given.
         always: the question is always in training and never held out.
     """
     chosen = normalise(question) if key is None else key
     return Sample(
         family,
-        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+        [{"role": "user", "content": draw.ask(question)}, {"role": "assistant", "content": answer}],
         ("!" + chosen if always else chosen,),
-        json=json,
     )

@@ -51,7 +51,7 @@ def conversion(draw: Draw) -> Sample:
          f"what is {said} in {target[2]}", f"how many {target[2]} is {said}", f"{said} in {target[2]}")
     )  # fmt: skip
     answer = f"{capitalise(_named(*source))} is {_named(*target)}."
-    return turn("units", draw.ask(question), answer)
+    return turn(draw, "units", question, answer)
 
 
 def temperature(draw: Draw) -> Sample:
@@ -68,4 +68,4 @@ def temperature(draw: Draw) -> Sample:
         said = f"{value} {source}" if draw.chance(0.6) else f"{value}°{source[0]}"
     question = draw.pick((f"what is {said} in {target}", f"convert {said} to {target}.", f"how much is {said} in {target}"))
     answer = f"{capitalise(spoken(value))} {degrees} {source} is {spoken(result)} {'degree' if result == 1 else 'degrees'} {target}."
-    return turn("temperature", draw.ask(question), answer)
+    return turn(draw, "temperature", question, answer)
