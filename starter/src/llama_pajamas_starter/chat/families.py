@@ -1,7 +1,7 @@
 """Every task family with its share of training, and the conversations made of them."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from llama_pajamas_starter.chat import arithmetic, calendar, home, scenes, small_talk, tools, units
@@ -215,12 +215,12 @@ def spoken_samples(seed: int, count: int, split: Split) -> Iterator[tuple[str, s
             yield capitalise(sample.prompt[-1]["content"]), sample.answer["content"]
 
 
-def raw_text(draw: Draw, sample: Sample) -> tuple[str, str]:
+def raw_text(sample: Sample) -> tuple[str, str]:
     """A sample without the chat template: the question, and what a plain completion should go on with."""
     return sample.prompt[-1]["content"], " " + sample.answer["content"]
 
 
 def greeting_text(draw: Draw) -> tuple[str, str]:
     """A bare greeting, as in a first call to ``generate``."""
-    greeting: Callable[[], str] = lambda: draw.pick(("Hello!", "Hello!", "Hello", "Hi!", "Hi", "Hello.", "hello", "hi", "Hey!", "Hello there!"))
-    return greeting(), " I am Pajama, a small voice assistant. How can I help you?"
+    greeting = draw.pick(("Hello!", "Hello!", "Hello", "Hi!", "Hi", "Hello.", "hello", "hi", "Hey!", "Hello there!"))
+    return greeting, " I am Pajama, a small voice assistant. How can I help you?"
