@@ -1,0 +1,185 @@
+"""How well a detector, a classifier and an embedder read held-out scenes: mAP, top-1, text-to-image R@1.
+
+The functions take plain callables, so that any runtime, or a bare network, can be measured.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..vocabulary import OBJECTS
+from .captions import Content, caption, captioned, random_content
+from .scenes import HELD_OUT_SEEDS, scene, single_object
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.floating[Any]]
+
+
+class Found(NamedTuple):
+    """Detections in one image: boxes (n, 4) x0, y0, x1, y1 in its pixels, scores (n,), labels (n,)."""
+
+    boxes: Floats
+    scores: Floats
+    labels: NDArray[np.integer[Any]]
+
+
+def iou(first: Floats, second: Floats) -> Floats:
+    """Intersection over union of every box of (n, 4) with every box of (m, 4): (n, m)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    area = np.prod(first[:, 2:] - first[:, :2], axis=-1)[:, None] + np.prod(
+        second[:, 2:] - second[:, :2], axis=-1
+    )
+    union = area - shared
+    result: Floats = np.divide(
+        shared, union, out=np.zeros_like(shared), where=union > 0
+    )
+    return result
+
+
+def average_precision(right: NDArray[np.bool_], scores: Floats, truths: int) -> float:
+    """Area under the precision envelope over all recall points (PASCAL VOC 2010 and later).
+
+    Args:
+        right: (n,) whether each detection is a true positive.
+        scores: (n,) confidences, in any order.
+        truths: how many objects there are.
+
+    Returns:
+        0 to 1; NaN if there are neither truths nor detections.
+    """
+    if truths == 0:
+        return 0.0 if len(right) else float("nan")
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(right[order])
+    recall = np.concatenate([[0.0], hits / truths, [1.0]])
+    precision = np.concatenate([[0.0], hits / np.arange(1, len(right) + 1), [0.0]])
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall) * envelope[1:]))
+
+
+def mean_average_precision(
+    found: Sequence[Found],
+    truth: Sequence[tuple[Floats, NDArray[np.integer[Any]]]],
+    classes: int,
+    thresholds: Sequence[float] = (0.5,),
+) -> dict[float, float]:
+    """mAP over classes at each IoU threshold; within an image, a truth is matched once, by the most confident.
+
+    Args:
+        found: detections of each image.
+        truth: boxes (n, 4) and labels (n,) of each image.
+        classes: how many labels there are.
+        thresholds: least IoU of a match.
+    """
+    result: dict[float, float] = {}
+    for threshold in thresholds:
+        values: list[float] = []
+        for label in range(classes):
+            right: list[bool] = []
+            scores: list[float] = []
+            truths = 0
+            for image, (boxes, labels) in zip(found, truth, strict=True):
+                mine, wanted = image.labels == label, boxes[labels == label]
+                truths += len(wanted)
+                order = np.argsort(-image.scores[mine], kind="stable")
+                overlaps = iou(image.boxes[mine][order], wanted)
+                free = np.ones(len(wanted), dtype=bool)
+                for row, score in zip(overlaps, image.scores[mine][order], strict=True):
+                    best = (
+                        int(np.argmax(np.where(free, row, -1.0))) if free.any() else -1
+                    )
+                    hit = best >= 0 and bool(row[best] >= threshold)
+                    if hit:
+                        free[best] = False
+                    right.append(hit)
+                    scores.append(float(score))
+            value = average_precision(
+                np.array(right, dtype=bool), np.array(scores), truths
+            )
+            if not np.isnan(value):
+                values.append(value)
+        result[threshold] = float(np.mean(values)) if values else 0.0
+    return result
+
+
+def detector(detect: Callable[[Image], Found], count: int = 300) -> dict[str, float]:
+    """mAP50 and mAP50-95 of a detector on ``count`` held-out scenes.
+
+    Args:
+        detect: detections in a (height, width, 3) RGB image, down to a confidence of about 0.01.
+        count: scenes.
+    """
+    scenes = [scene(HELD_OUT_SEEDS[index]) for index in range(count)]
+    found = [detect(drawn.image) for drawn in scenes]
+    thresholds = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
+    values = mean_average_precision(
+        found, [(one.boxes, one.labels) for one in scenes], len(OBJECTS), thresholds
+    )
+    return {
+        "mAP50": round(values[0.5], 4),
+        "mAP50-95": round(float(np.mean(list(values.values()))), 4),
+        "scenes": count,
+        "objects": sum(len(one.labels) for one in scenes),
+    }
+
+
+def classifier(classify: Callable[[Image], int], count: int = 300) -> dict[str, float]:
+    """Top-1 accuracy on ``count`` held-out images; ``classify`` gives the index of the most likely object."""
+    right = 0
+    for index in range(count):
+        drawn = single_object(HELD_OUT_SEEDS[index])
+        right += int(classify(drawn.image) == drawn.labels[0])
+    return {"top-1": round(right / count, 4), "images": count}
+
+
+def retrieval_set(count: int = 100, group: int = 0) -> list[tuple[Image, str]]:
+    """Held-out images with captions, no two alike."""
+    rng = np.random.default_rng([77, group])
+    contents: dict[Content, None] = {}
+    while len(contents) < count:
+        contents.setdefault(random_content(rng))
+    first = 1000 * (group + 1)
+    return [
+        (
+            captioned(HELD_OUT_SEEDS[first + index], content)[0].image,
+            caption(content, reverse=index % 2 == 1),
+        )
+        for index, content in enumerate(contents)
+    ]
+
+
+def embedder(
+    embed_image: Callable[[Image], Floats],
+    embed_text: Callable[[str], Floats],
+    groups: int = 3,
+    count: int = 100,
+) -> dict[str, float]:
+    """Retrieval among ``count`` distinct captions, averaged over ``groups`` sets of them.
+
+    Args:
+        embed_image: vector of an image, of length one.
+        embed_text: vector of a text, of length one.
+        groups: how many sets.
+        count: images and captions in a set.
+    """
+    to_image, to_text, within = [], [], []
+    for group in range(groups):
+        pairs = retrieval_set(count, group)
+        images = np.stack([embed_image(image) for image, _ in pairs])
+        texts = np.stack([embed_text(text) for _, text in pairs])
+        likeness = texts @ images.T
+        own = np.arange(count)
+        to_image.append(np.mean(likeness.argmax(axis=1) == own))
+        to_text.append(np.mean(likeness.argmax(axis=0) == own))
+        within.append(np.mean((likeness > np.diag(likeness)[:, None]).sum(axis=1) < 5))
+    return {
+        "text-to-image R@1": round(float(np.mean(to_image)), 4),
+        "text-to-image R@5": round(float(np.mean(within)), 4),
+        "image-to-text R@1": round(float(np.mean(to_text)), 4),
+        "sets": groups,
+        "captions per set": count,
+    }
