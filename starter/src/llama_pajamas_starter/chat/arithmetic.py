@@ -198,7 +198,7 @@ def too_hard(draw: Draw) -> Sample:
 def counting(draw: Draw) -> Sample:
     """Counting aloud, up or down."""
     start = 1 if draw.chance(0.6) else draw.integer(0, 20)
-    end = start + draw.integer(2, 20)
+    end = start + draw.integer(2, 30)
     if draw.chance(0.2):
         start, end = end, start
     step = 1 if end >= start else -1

@@ -14,16 +14,16 @@ _ORDINALS: Final = "first second third fourth fifth sixth seventh eighth ninth t
 _NAMES: Final = tuple(MONTHS)
 #: (how it is asked, the answer)
 FACTS: Final = (
-    ("days are in a week", "A week has seven days."),
-    ("months are in a year", "A year has twelve months."),
-    ("weeks are in a year", "A year has fifty-two weeks."),
-    ("hours are in a day", "A day has twenty-four hours."),
-    ("minutes are in an hour", "An hour has sixty minutes."),
-    ("seconds are in a minute", "A minute has sixty seconds."),
-    ("days are in a year", "A year has three hundred sixty-five days."),
-    ("days are in a leap year", "A leap year has three hundred sixty-six days."),
-    ("years are in a century", "A century has one hundred years."),
-    ("years are in a decade", "A decade has ten years."),
+    ("days are in a week", "One week is seven days."),
+    ("months are in a year", "One year is twelve months."),
+    ("weeks are in a year", "One year is fifty-two weeks."),
+    ("hours are in a day", "One day is twenty-four hours."),
+    ("minutes are in an hour", "One hour is sixty minutes."),
+    ("seconds are in a minute", "One minute is sixty seconds."),
+    ("days are in a year", "One year is three hundred sixty-five days."),
+    ("days are in a leap year", "One leap year is three hundred sixty-six days."),
+    ("years are in a century", "One century is one hundred years."),
+    ("years are in a decade", "One decade is ten years."),
 )
 
 

@@ -149,7 +149,7 @@ class Draw:
         if style < 0.6:
             return capitalise(question) + mark
         if style < 0.8:
-            return re.sub(r"[,?!]", "", question).lower()
+            return re.sub(r"[,?!]|\.(?!\d)", "", question).lower()
         if style < 0.88:
             return capitalise(question)
         if style < 0.94:

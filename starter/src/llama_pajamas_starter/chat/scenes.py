@@ -43,15 +43,15 @@ def description(labels: list[str]) -> str:
 
 def _detections(draw: Draw) -> list[dict[str, Any]]:
     pool = OBJECTS if draw.chance(0.75) else OBJECTS + OTHER_LABELS
-    kinds = [draw.pick(pool) for _ in range(draw.integer(1, 4))]
-    labels = [draw.pick(kinds) for _ in range(draw.integer(1, 6))] if draw.chance(0.96) else []
+    kinds = [draw.pick(pool) for _ in range(draw.integer(1, 5))]
+    labels = [draw.pick(kinds) for _ in range(draw.integer(1, 8))] if draw.chance(0.96) else []
     return [{"label": label, "confidence": round(0.3 + 0.7 * draw.rng.random(), 2)} for label in labels]
 
 
 def _add_boxes(draw: Draw, detections: list[dict[str, Any]]) -> None:
     style = draw.rng.random()
-    size = draw.pick((320, 640, 640, 1280))
-    decimals = draw.pick((0, 0, 1, 1, 2))
+    size = draw.pick((64, 128, 256, 320, 640, 640, 1280))
+    decimals = draw.pick((0, 0, 0, 1, 2))
     for detection in detections:
         x1, y1 = draw.rng.random() * size * 0.8, draw.rng.random() * size * 0.8
         x2, y2 = x1 + draw.rng.random() * (size - x1), y1 + draw.rng.random() * (size - y1)
@@ -104,7 +104,7 @@ def detections(draw: Draw) -> Sample:
         text = json.dumps(labels)
     question, answer = _question(draw, labels)
     asked = draw.ask(question)
-    lead = draw.pick(("", "", "", "Detections: ", "detections:\n", "The detector found: ", "I see: ", "Detected objects: "))
+    lead = draw.pick(("", "", "", "", "", "Detections: ", "detections:\n", "The detector found: ", "I see: ", "Detected objects: "))
     order = draw.rng.random()
     messages: list[Message] = []
     if order < 0.12:

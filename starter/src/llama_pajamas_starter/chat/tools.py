@@ -121,6 +121,9 @@ def _add_item(draw: Draw) -> Wanted:
     return definition, {key: item}, draw.pick(("put {} on the shopping list.", "add {} to the shopping list.", "add {} to my list.", "I need {} on my shopping list.", "please add {} to the list.")).format(item)
 
 
+_SIGNS: Final = {"plus": "+", "times": "*", "minus": "-"}
+
+
 def _calculate(draw: Draw) -> Wanted:
     word, names = draw.pick((("plus", ("add", "add", "add_numbers", "sum")), ("times", ("multiply", "multiply_numbers")), ("minus", ("subtract",))))
     first, second = draw.pick((("a", "b"), ("a", "b"), ("x", "y"), ("first", "second")))
@@ -130,7 +133,7 @@ def _calculate(draw: Draw) -> Wanted:
     x, y = draw.number(a), draw.number(b)
     text = draw.pick((f"what is {x} {word} {y}", f"how much is {x} {word} {y}", f"{x} {word} {y}", f"calculate {x} {word} {y}."))
     if draw.digits and draw.chance(0.3):
-        text = f"what is {x} {dict(plus='+', times='*', minus='-')[word]} {y}"
+        text = f"what is {x} {_SIGNS[word]} {y}"
     return definition, {first: a, second: b}, text
 
 
@@ -183,7 +186,13 @@ def _offer(draw: Draw, wanted: Tool | None, *, without: tuple[Callable[[Draw], W
             used.add(scenario)
             offered.append(scenario(draw)[0])
     draw.rng.shuffle(offered)
-    return offered
+    return [_sparse(definition) for definition in offered] if draw.chance(0.12) else offered
+
+
+def _sparse(definition: Tool) -> Tool:
+    """A definition as lazy clients write it: no descriptions."""
+    function = {key: value for key, value in definition["function"].items() if key != "description"}
+    return {"type": "function", "function": function}
 
 
 def call_message(draw: Draw, *calls: tuple[Tool, dict[str, Any]]) -> Message:
