@@ -189,6 +189,7 @@ def main() -> None:
     others = [p for name, p in model.named_parameters() if p.ndim < 2 or "embed" in name]
     adam = torch.optim.AdamW(others, lr=options.adam_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=cuda)
     if cuda and not options.no_compile:
+        torch._dynamo.config.recompile_limit = 64
         for layer in model.model.layers:
             layer.compile()
     pool = Pool(150_000 if cuda else 8_000, device, source)
@@ -209,7 +210,15 @@ def main() -> None:
         return loss.detach()
 
     rng = np.random.default_rng(options.seed)
-    learn(options.rows)  # compiles, before the schedule starts
+    try:
+        learn(options.rows)  # compiles, before the schedule starts
+    except Exception as error:  # noqa: BLE001 - a machine without a compiler trains too, slower
+        if not cuda or options.no_compile:
+            raise
+        print(f"layers are not compiled: {error}", flush=True)
+        for layer in model.model.layers:
+            layer._compiled_call_impl = None
+        learn(options.rows)
     model.zero_grad(set_to_none=True)
     if cuda:
         torch.cuda.synchronize()
