@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-
 from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, MissingDependency
 
 _AUDIO_OUTPUT_SYNCHRONOUS: Final = 2
@@ -149,11 +148,13 @@ class _Library:
         return 0
 
     def _file(self, voice: str) -> str:
-        """The library's name for a voice with a variant: it combines variants with voice files, not with codes."""
+        """The library's file for a voice: it finds few voices by their code, and variants only behind a file."""
         code, plus, variant = voice.partition("+")
-        if not plus:
-            return voice
-        return next((v.file for v in self.voices() if code in (v.name, v.file)), code) + plus + variant
+        known = self.voices()
+        code = code.lower()
+        found = [v for v in known if code in (v.name, v.file.lower(), v.label.lower())]
+        found = found or [v for v in known if code in v.languages]
+        return (found[0].file if found else code) + plus + variant
 
     @functools.cache  # noqa: B019 (one instance lives as long as the process)
     def voices(self) -> tuple[EspeakVoice, ...]:
@@ -341,7 +342,15 @@ class Espeak:
             return list(self._library.voices())
 
     def _speak(
-        self, text: str, voice: str, words_per_minute: int, pitch: int, volume: int, intonation: int, *, with_words: bool
+        self,
+        text: str,
+        voice: str,
+        words_per_minute: int,
+        pitch: int,
+        volume: int,
+        intonation: int,
+        *,
+        with_words: bool,
     ) -> tuple[Samples, list[tuple[int, int, int]]]:
         arguments = self._arguments(text, voice, words_per_minute, pitch, volume, intonation)
         pieces: list[Samples] = []
