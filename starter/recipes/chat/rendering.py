@@ -33,7 +33,9 @@ class Renderer:
             environment.policies["json.dumps_kwargs"] = {"sort_keys": sort_keys, "ensure_ascii": False}
             self._render.append(environment.from_string(template_text()).render)
 
-    def text(self, messages: list[Message], tools: list[dict[str, Any]], *, prompt: bool = False, openai: bool = False) -> str:
+    def text(
+        self, messages: list[Message], tools: list[dict[str, Any]], *, prompt: bool = False, openai: bool = False
+    ) -> str:
         """The conversation as text.
 
         Args:
@@ -55,7 +57,13 @@ def _with_string_arguments(message: Message) -> Message:
     if "tool_calls" not in message:
         return message
     calls = [
-        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}}
+        {
+            **call,
+            "function": {
+                **call["function"],
+                "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+            },
+        }
         for call in message["tool_calls"]
     ]
     return {**message, "tool_calls": calls}

@@ -42,7 +42,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.004)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--per-family", type=int, default=60, help="held-out prompts of each generator in an evaluation")
+    parser.add_argument(
+        "--per-family", type=int, default=60, help="held-out prompts of each generator in an evaluation"
+    )
     parser.add_argument("--evaluate-every", type=float, default=120.0, help="seconds")
     parser.add_argument("--no-compile", action="store_true")
     return parser.parse_args()
@@ -68,7 +70,11 @@ class Pool:
             wait = False
             count = len(rows.tokens)
             index = (torch.arange(count, device=self.device) + self.made) % self.capacity
-            for target, values in ((self.tokens, rows.tokens), (self.document, rows.document), (self.learnt, rows.learnt)):
+            for target, values in (
+                (self.tokens, rows.tokens),
+                (self.document, rows.document),
+                (self.learnt, rows.learnt),
+            ):
                 target[index] = torch.from_numpy(values).to(self.device, non_blocking=True)
             self.made += count
 
@@ -129,7 +135,13 @@ def evaluate(model: Qwen3, tokenizer: Tokenizer, per_family: int, device: str, s
     work = []
     for sample in held_out(seed, per_family):
         prompt, answer = renderer.example(sample, openai=True)
-        work.append((sample.family, tokenizer.encode(prompt, add_special_tokens=False).ids, tokenizer.encode(answer, add_special_tokens=False).ids))
+        work.append(
+            (
+                sample.family,
+                tokenizer.encode(prompt, add_special_tokens=False).ids,
+                tokenizer.encode(answer, add_special_tokens=False).ids,
+            )
+        )
     work.sort(key=lambda item: len(item[1]))
     right: dict[str, list[bool]] = defaultdict(list)
     wrong: dict[str, list[str]] = defaultdict(list)
@@ -153,7 +165,9 @@ def evaluate(model: Qwen3, tokenizer: Tokenizer, per_family: int, device: str, s
             if said != answer_ids:
                 reply = row[len(prompt_ids) :]
                 reply = reply[: reply.index(end)] if end in reply else reply[: len(answer_ids) + 8]
-                wrong[family].append(f"    {tokenizer.decode(prompt_ids[-60:], skip_special_tokens=False)!r}\n      said {tokenizer.decode(reply, skip_special_tokens=False)!r}\n      want {tokenizer.decode(answer_ids)!r}")
+                wrong[family].append(
+                    f"    {tokenizer.decode(prompt_ids[-60:], skip_special_tokens=False)!r}\n      said {tokenizer.decode(reply, skip_special_tokens=False)!r}\n      want {tokenizer.decode(answer_ids)!r}"
+                )
     scores = {family: sum(found) / len(found) for family, found in sorted(right.items())}
     scores["all"] = sum(map(sum, right.values())) / sum(map(len, right.values()))
     for family, score in scores.items():
@@ -229,7 +243,11 @@ def main() -> None:
     warm_up, fraction = 0.02, 0.0
     while fraction < 1.0:
         fraction = min(1.0, (time.monotonic() - start) / (end - start))
-        scale = fraction / warm_up if fraction < warm_up else 0.5 * (1 + math.cos(math.pi * (fraction - warm_up) / (1 - warm_up)))
+        scale = (
+            fraction / warm_up
+            if fraction < warm_up
+            else 0.5 * (1 + math.cos(math.pi * (fraction - warm_up) / (1 - warm_up)))
+        )
         scale = max(scale, 0.002)
         if steps % 4 == 0:
             pool.take()
@@ -248,7 +266,10 @@ def main() -> None:
             told = now
             mean = torch.stack(losses).mean().item()
             rate = steps * options.rows * ROW / (now - start)
-            print(f"{now - start:5.0f} s step {steps} loss {mean:.4f} scale {scale:.3f} {rate / 1e6:.2f} M tokens/s made {pool.made} used {pool.used} rows", flush=True)
+            print(
+                f"{now - start:5.0f} s step {steps} loss {mean:.4f} scale {scale:.3f} {rate / 1e6:.2f} M tokens/s made {pool.made} used {pool.used} rows",
+                flush=True,
+            )
             losses.clear()
         if now - evaluated > options.evaluate_every and fraction < 0.95:
             evaluated = now
@@ -258,7 +279,13 @@ def main() -> None:
         worker.terminate()
     checkpoint.save(average, tokenizer, options.out)
     print("final:", flush=True)
-    history.append({"seconds": time.monotonic() - start, "steps": steps, "exact": evaluate(average, tokenizer, options.per_family, device, seed=1)})
+    history.append(
+        {
+            "seconds": time.monotonic() - start,
+            "steps": steps,
+            "exact": evaluate(average, tokenizer, options.per_family, device, seed=1),
+        }
+    )
     metrics = {
         "steps": steps, "tokens": steps * options.rows * ROW, "device": torch.cuda.get_device_name() if cuda else "cpu",
         "minutes": (time.monotonic() - began) / 60, "rows_made": pool.made, "varlen": varlen, "history": history,

@@ -76,7 +76,9 @@ def subtraction(draw: Draw) -> Sample:
 
 def multiplication(draw: Draw) -> Sample:
     """Products of a number up to 99 and one up to 12."""
-    a, b = (draw.integer(0, 12), draw.integer(0, 12)) if draw.chance(0.45) else (draw.integer(10, 99), draw.integer(2, 12))
+    a, b = (
+        (draw.integer(0, 12), draw.integer(0, 12)) if draw.chance(0.45) else (draw.integer(10, 99), draw.integer(2, 12))
+    )
     if draw.chance(0.3):
         a, b = b, a
     x, y = draw.number(a), draw.number(b)

@@ -90,7 +90,8 @@ def clock_sum(draw: Draw) -> Sample:
     if draw.chance(0.65):
         question = draw.pick(
             (f"what time is it {said} after {time}", f"if it is {time}, what time will it be in {said}",
-             f"what time comes {said} after {time}", f"it is {time}. what time is it in {said}", f"what is {said} after {time}")
+             f"what time comes {said} after {time}", f"it is {time}. what time is it in {said}",
+             f"what is {said} after {time}")
         )  # fmt: skip
         answer = f"{capitalise(duration(length))} after {clock(start)} is {clock(start + length)}."
     else:
@@ -110,7 +111,8 @@ def clock_until(draw: Draw) -> Sample:
         left = 60 - start % 60
         time, end = _said(draw, start), clock(start + left)
         question = draw.pick(
-            (f"how many minutes is it until the next hour at {time}", f"it is {time}. how many minutes to the next hour",
+            (f"how many minutes is it until the next hour at {time}",
+            f"it is {time}. how many minutes to the next hour",
              f"how long is it from {time} to the next full hour", f"how many minutes from {time} to the next hour")
         )  # fmt: skip
         return turn(draw, "clock", question, f"From {clock(start)} to {end} is {duration(left)}.")
@@ -130,7 +132,8 @@ def weekday(draw: Draw) -> Sample:
     following, previous = DAYS[(today + 1) % 7], DAYS[today - 1]
     if kind == 0:
         question = draw.pick(
-            ("what day comes after {}", "if today is {}, what day is tomorrow", "what is the day after {}", "which day follows {}",
+            ("what day comes after {}", "if today is {}, what day is tomorrow", "what is the day after {}",
+            "which day follows {}",
              "today is {}. what day is tomorrow", "what day is after {}", "which day comes after {}")
         )  # fmt: skip
         return turn(draw, "days", question.format(name), f"The day after {name} is {following}.")
@@ -173,21 +176,37 @@ def month(draw: Draw) -> Sample:
     this = draw.integer(0, 11)
     name, kind = _NAMES[this], draw.integer(0, 5)
     if kind == 0:
-        question = draw.pick(("what month comes after {}", "which month follows {}", "what is the month after {}", "what month is after {}"))
+        question = draw.pick(
+            (
+                "what month comes after {}",
+                "which month follows {}",
+                "what is the month after {}",
+                "what month is after {}",
+            )
+        )
         return turn(draw, "months", question.format(name), f"The month after {name} is {_NAMES[(this + 1) % 12]}.")
     if kind == 1:
-        question = draw.pick(("what month comes before {}", "which month comes before {}", "what is the month before {}", "what month is before {}"))
+        question = draw.pick(
+            (
+                "what month comes before {}",
+                "which month comes before {}",
+                "what is the month before {}",
+                "what month is before {}",
+            )
+        )
         return turn(draw, "months", question.format(name), f"The month before {name} is {_NAMES[this - 1]}.")
     if kind == 2:
         question = draw.pick(
-            ("how many days are in {}", "how many days does {} have", "how long is {}", "how many days are there in {}",
+            ("how many days are in {}", "how many days does {} have", "how long is {}",
+            "how many days are there in {}",
              "how many days has {}", "what is the number of days in {}")
         )  # fmt: skip
         days = "twenty-eight days, or twenty-nine in a leap year" if this == 1 else f"{spoken(MONTHS[name])} days"
         return turn(draw, "months", question.format(name), f"{name} has {days}.")
     if kind == 3:
         question = draw.pick(
-            ("what is the {} month", "which month is the {}", "what is the {} month of the year", "which is the {} month",
+            ("what is the {} month", "which month is the {}", "what is the {} month of the year",
+            "which is the {} month",
              "name the {} month.", "tell me the {} month of the year.")
         )  # fmt: skip
         return turn(draw, "months", question.format(_ORDINALS[this]), f"The {_ORDINALS[this]} month is {name}.")
@@ -195,9 +214,21 @@ def month(draw: Draw) -> Sample:
     months = f"{draw.number(count)} {'month' if count == 1 else 'months'}"
     canonical = capitalise(f"{spoken(count)} {'month' if count == 1 else 'months'}")
     if draw.chance(0.6):
-        question = draw.pick((f"what month is {months} after {name}", f"if it is {name}, what month is it in {months}", f"which month comes {months} after {name}"))
+        question = draw.pick(
+            (
+                f"what month is {months} after {name}",
+                f"if it is {name}, what month is it in {months}",
+                f"which month comes {months} after {name}",
+            )
+        )
         return turn(draw, "months", question, f"{canonical} after {name} is {_NAMES[(this + count) % 12]}.")
-    question = draw.pick((f"what month is {months} before {name}", f"which month comes {months} before {name}", f"what month was {months} before {name}"))
+    question = draw.pick(
+        (
+            f"what month is {months} before {name}",
+            f"which month comes {months} before {name}",
+            f"what month was {months} before {name}",
+        )
+    )
     return turn(draw, "months", question, f"{canonical} before {name} is {_NAMES[(this - count) % 12]}.")
 
 

@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
-from llama_pajamas_starter.chat import arithmetic, calendar, home, scenes, small_talk, tools, units
+from llama_pajamas_starter.chat import arithmetic, calendar, home, scenes, small_talk, tool_results, tools, units
 from llama_pajamas_starter.chat.sample import Draw, Generator, Message, Sample, Split, capitalise, normalise
 from llama_pajamas_starter.vocabulary import spoken
 
@@ -32,9 +33,12 @@ PLAIN: Final[tuple[tuple[Generator, float], ...]] = (
 )
 DEFAULT_SYSTEM: Final = "You are Pajama, a helpful voice assistant."
 _SYSTEMS: Final = (
-    "You are a helpful assistant.", "You are a helpful voice assistant.", "Answer briefly.", "You are a voice assistant. Keep your answers short.",
-    "You are Pajama.", "Be brief.", "Your answers are spoken aloud. Use short sentences without markdown.", "You are a friendly assistant.",
-    "You are a helpful assistant. Answer in one sentence.", "Reply in one short sentence.", "You are an assistant that speaks with people.",
+    "You are a helpful assistant.", "You are a helpful voice assistant.", "Answer briefly.",
+    "You are a voice assistant. Keep your answers short.",
+    "You are Pajama.", "Be brief.", "Your answers are spoken aloud. Use short sentences without markdown.",
+    "You are a friendly assistant.",
+    "You are a helpful assistant. Answer in one sentence.", "Reply in one short sentence.",
+    "You are an assistant that speaks with people.",
 )  # fmt: skip
 _MADE_UP: Final = 0.3
 
@@ -73,7 +77,15 @@ def follow_up(draw: Draw) -> Sample:
             c = draw.integer(0, 12)
         total = result * c if word == "times" else result + c if word == "plus" else result - c
         said = draw.number(c)
-        question = draw.pick((f"and {word} {said}", f"{word} {said}", f"and now {word} {said}", f"what about {word} {said}", f"now {word} {said}."))
+        question = draw.pick(
+            (
+                f"and {word} {said}",
+                f"{word} {said}",
+                f"and now {word} {said}",
+                f"what about {word} {said}",
+                f"now {word} {said}.",
+            )
+        )
         if word == "plus" and draw.chance(0.2):
             question = f"add {said}."
         messages += [
@@ -86,23 +98,51 @@ def follow_up(draw: Draw) -> Sample:
 
 
 _NAMES: Final = (
-    "Anna Tom Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mary Nina Oscar Paul Rosa Sam Tina Alice Bob John Peter Lucy Max Sarah Linda Mark Julia "
-    "Adam Carl Diana Eric Fiona George Hanna Ivan Jane Kevin Laura Mike Nora Otto Petra Quinn Robert Susan Thomas Uma Vera Walter Zoe Maria James Daniel Michael"
+    "Anna Tom Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mary Nina Oscar Paul Rosa Sam Tina Alice Bob "
+    "John Peter Lucy Max Sarah Linda Mark Julia Adam Carl Diana Eric Fiona George Hanna Ivan Jane Kevin Laura Mike "
+    "Nora Otto Petra Quinn Robert Susan Thomas Uma Vera Walter Zoe Maria James Daniel Michael"
 ).split()
 
 
 def remembered_name(draw: Draw) -> Sample:
     """The user gives a name and asks for it later, or asks without having given one."""
-    asked = draw.pick(("what is my name", "do you remember my name", "what's my name", "who am I", "say my name.", "can you tell me my name", "do you know my name"))
+    asked = draw.pick(
+        (
+            "what is my name",
+            "do you remember my name",
+            "what's my name",
+            "who am I",
+            "say my name.",
+            "can you tell me my name",
+            "do you know my name",
+        )
+    )
     if draw.chance(0.15):
         return Sample(
             "name",
-            [{"role": "user", "content": draw.ask(asked)}, {"role": "assistant", "content": "You have not told me your name."}],
+            [
+                {"role": "user", "content": draw.ask(asked)},
+                {"role": "assistant", "content": "You have not told me your name."},
+            ],
             ("!" + normalise(asked),),
         )
     name = draw.pick(_NAMES) if draw.chance(1 - _MADE_UP) else draw.word().capitalize()
-    told = draw.pick(("my name is {}.", "I am {}.", "call me {}.", "hello, my name is {}.", "hi, I am {}.", "hello, I am {}.", "my name's {}.", "you can call me {}.")).format(name)
-    messages: list[Message] = [{"role": "user", "content": draw.ask(told)}, {"role": "assistant", "content": f"Nice to meet you, {name}."}]
+    told = draw.pick(
+        (
+            "my name is {}.",
+            "I am {}.",
+            "call me {}.",
+            "hello, my name is {}.",
+            "hi, I am {}.",
+            "hello, I am {}.",
+            "my name's {}.",
+            "you can call me {}.",
+        )
+    ).format(name)
+    messages: list[Message] = [
+        {"role": "user", "content": draw.ask(told)},
+        {"role": "assistant", "content": f"Nice to meet you, {name}."},
+    ]
     keys = [normalise(told)]
     if draw.chance(0.75):
         if draw.chance(0.5):
@@ -110,18 +150,24 @@ def remembered_name(draw: Draw) -> Sample:
                 between = _plain(draw)
                 messages += between.messages
                 keys += between.keys
-        messages += [{"role": "user", "content": draw.ask(asked)}, {"role": "assistant", "content": f"Your name is {name}."}]
+        messages += [
+            {"role": "user", "content": draw.ask(asked)},
+            {"role": "assistant", "content": f"Your name is {name}."},
+        ]
         keys.append(normalise(f"{told} {asked}"))
     return Sample("name", messages, tuple(keys))
 
 
 def conversation_with_tools(draw: Draw) -> Sample:
     """A call, its result, its spoken answer, then a question that needs no tool or thanks."""
-    first = tools.tool_result(draw)
+    first = tool_results.tool_result(draw)
     then = small_talk.about_itself(draw) if draw.chance(0.5) else arithmetic.multiplication(draw)
     if then.answer["content"] in (small_talk.NO_CLOCK, small_talk.NO_WEATHER, small_talk.NO_TIMER, small_talk.NO_EYES):
         return first
-    if any(tool["function"]["name"].startswith(("mult", "add", "sum", "sub")) for tool in first.tools) and then.family == "multiplication":
+    if (
+        any(tool["function"]["name"].startswith(("mult", "add", "sum", "sub")) for tool in first.tools)
+        and then.family == "multiplication"
+    ):
         return first
     return Sample("tool result", first.messages + then.messages, first.keys + then.keys, first.tools)
 
@@ -136,7 +182,7 @@ COMPOSED: Final[tuple[tuple[Generator, float], ...]] = (
     (home.as_json, 7.0),
     (scenes.detections, 9.0),
     (tools.tool_call, 12.0),
-    (tools.tool_result, 7.0),
+    (tool_results.tool_result, 7.0),
     (conversation_with_tools, 1.5),
     (no_tool_needed, 4.0),
     (several_turns, 7.0),
@@ -154,7 +200,9 @@ def with_system(draw: Draw, sample: Sample) -> Sample:
     if kind < 0.45:
         return sample
     system = DEFAULT_SYSTEM if kind < 0.8 else draw.pick(_SYSTEMS)
-    return Sample(sample.family, [{"role": "system", "content": system}, *sample.messages], sample.keys, sample.tools, sample.json)
+    return Sample(
+        sample.family, [{"role": "system", "content": system}, *sample.messages], sample.keys, sample.tools, sample.json
+    )
 
 
 def samples(seed: int, split: Split, generators: tuple[tuple[Generator, float], ...] = FAMILIES) -> Iterator[Sample]:
@@ -182,14 +230,13 @@ def held_out(seed: int, per_family: int) -> list[Sample]:
     found: list[Sample] = []
     for generator, _ in FAMILIES:
         seen: set[str] = set()
-        tries = 0
-        for sample in samples(seed, "held-out", ((generator, 1.0),)):
+        # A small family has fewer different prompts than are asked for: stop looking after a while.
+        for sample in islice(samples(seed, "held-out", ((generator, 1.0),)), 20 * per_family):
             text = repr((sample.prompt, sample.tools))
-            tries += 1
             if text not in seen:
                 seen.add(text)
                 found.append(sample)
-            if len(seen) == per_family or tries > 20 * per_family:
+            if len(seen) == per_family:
                 break
     return found
 
@@ -206,7 +253,10 @@ def spoken_samples(seed: int, count: int, split: Split) -> Iterator[tuple[str, s
         (question, answer) pairs of single-turn families.
     """
     rng = random.Random(f"spoken {split} {seed}")
-    functions, shares = [g for g, _ in PLAIN if g is not arithmetic.too_hard], [s for g, s in PLAIN if g is not arithmetic.too_hard]
+    functions, shares = (
+        [g for g, _ in PLAIN if g is not arithmetic.too_hard],
+        [s for g, s in PLAIN if g is not arithmetic.too_hard],
+    )
     made = 0
     while made < count:
         sample = rng.choices(functions, shares)[0](Draw(rng, spoken_only=True))

@@ -29,17 +29,32 @@ _SAID: Final = {
     "set": ("set {}", "put {}", "change {}", "adjust {}"),
 }
 _DOING: Final = {
-    "turn_on": "Turning on", "turn_off": "Turning off", "dim": "Dimming", "brighten": "Brightening", "open": "Opening",
+    "turn_on": "Turning on", "turn_off": "Turning off", "dim": "Dimming", "brighten": "Brightening",
+    "open": "Opening",
     "close": "Closing", "lock": "Locking", "unlock": "Unlocking", "set": "Setting",
 }  # fmt: skip
 _DONE: Final = {
     "turn_on": "turned on", "turn_off": "turned off", "dim": "dimmed", "brighten": "brightened", "open": "opened",
     "close": "closed", "lock": "locked", "unlock": "unlocked", "set": "set",
 }  # fmt: skip
-_POLITE: Final = ("{}", "{}", "{}", "please {}", "can you {}", "could you {}", "would you {}", "i want you to {}", "i would like you to {}", "go and {}", "{} for me", "{} now")
+_POLITE: Final = (
+    "{}",
+    "{}",
+    "{}",
+    "please {}",
+    "can you {}",
+    "could you {}",
+    "would you {}",
+    "i want you to {}",
+    "i would like you to {}",
+    "go and {}",
+    "{} for me",
+    "{} now",
+)
 _JSON_SYSTEM: Final = (
     "Answer with JSON only.", "Reply in JSON.", "You are a home assistant. Answer with a JSON object.",
-    "You control a home. Reply with JSON only.", "Respond with a JSON object with the keys action, device, room and value.",
+    "You control a home. Reply with JSON only.",
+    "Respond with a JSON object with the keys action, device, room and value.",
     "Return JSON.", "Output only JSON.", "You are Pajama. Answer every request as JSON.",
     "Turn every request into a JSON object with action, device and room.", "Your answers are JSON objects.",
 )  # fmt: skip
@@ -137,7 +152,8 @@ def as_json(draw: Draw) -> Sample:
 def _not_home(draw: Draw) -> Sample:
     """JSON asked for, but the request is none of the home's."""
     question = draw.ask(draw.pick(
-        ("what is the capital of france", "tell me a joke.", "who are you", "how is the weather", "sing a song.", "what is love",
+        ("what is the capital of france", "tell me a joke.", "who are you", "how is the weather", "sing a song.",
+        "what is love",
          "who won the game", "write a poem.", "where do you live", "what is your favorite color", "how old are you")
     ))  # fmt: skip
     messages = [

@@ -87,7 +87,16 @@ def spoken_tenths(tenths: int) -> str:
     return f"minus {words}" if tenths < 0 else words
 
 
-_OPENERS: Final = ("hey pajama, ", "pajama, ", "okay, ", "so, ", "hi, ", "please tell me, ", "quick question, ", "well, ")
+_OPENERS: Final = (
+    "hey pajama, ",
+    "pajama, ",
+    "okay, ",
+    "so, ",
+    "hi, ",
+    "please tell me, ",
+    "quick question, ",
+    "well, ",
+)
 
 
 class Draw:

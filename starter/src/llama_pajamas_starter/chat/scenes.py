@@ -9,11 +9,13 @@ from llama_pajamas_starter.vocabulary import OBJECTS, plural, spoken
 
 #: Labels of other detectors, so that the model does not fall silent on a YOLO model's classes.
 OTHER_LABELS: Final = (
-    "person", "dog", "cat", "bird", "horse", "cow", "bicycle", "bus", "truck", "train", "chair", "table", "bottle", "cup",
+    "person", "dog", "cat", "bird", "horse", "cow", "bicycle", "bus", "truck", "train", "chair", "table", "bottle",
+    "cup",
     "book", "apple", "umbrella", "bench", "laptop", "phone",
 )  # fmt: skip
 _DESCRIBE: Final = (
-    "what do you see", "describe what you see.", "describe the picture.", "what is in the picture", "what is in the image",
+    "what do you see", "describe what you see.", "describe the picture.", "what is in the picture",
+    "what is in the image",
     "describe the image.", "what can you see", "tell me what you see.", "what is there", "describe this scene.",
     "describe these detections.", "what objects are there", "what are you seeing", "what do you see in the picture",
 )  # fmt: skip
@@ -74,17 +76,40 @@ def _question(draw: Draw, labels: list[str]) -> tuple[str, str]:
     label = draw.pick(labels) if labels and draw.chance(0.6) else draw.pick(OBJECTS)
     count, many = counts[label], plural_of(label)
     if kind < 0.7:
-        question = draw.pick((f"how many {many} are there", f"how many {many} do you see", f"count the {many}.", f"how many {many} can you see", f"how many {many} are in the picture"))
+        question = draw.pick(
+            (
+                f"how many {many} are there",
+                f"how many {many} do you see",
+                f"count the {many}.",
+                f"how many {many} can you see",
+                f"how many {many} are in the picture",
+            )
+        )
         if count == 1:
             return question, f"There is one {label}."
         return question, f"There are {spoken(count) if count else 'no'} {many}."
     if kind < 0.9:
         article = "an" if label[0] in "aeiou" else "a"
-        question = draw.pick((f"is there {article} {label}", f"do you see {article} {label}", f"can you see {article} {label}", f"is there {article} {label} in the picture", f"is there any {label}"))
+        question = draw.pick(
+            (
+                f"is there {article} {label}",
+                f"do you see {article} {label}",
+                f"can you see {article} {label}",
+                f"is there {article} {label} in the picture",
+                f"is there any {label}",
+            )
+        )
         if not count:
             return question, f"No, there is no {label}."
         return question, f"Yes, there {'is' if count == 1 else 'are'} {counted(label, count)}."
-    question = draw.pick(("how many things do you see", "how many objects are there", "how many objects do you see", "how many things are there"))
+    question = draw.pick(
+        (
+            "how many things do you see",
+            "how many objects are there",
+            "how many objects do you see",
+            "how many things are there",
+        )
+    )
     total = len(labels)
     if total == 1:
         return question, "There is one object."
@@ -104,7 +129,9 @@ def detections(draw: Draw) -> Sample:
         text = json.dumps(labels)
     question, answer = _question(draw, labels)
     asked = draw.ask(question)
-    lead = draw.pick(("", "", "", "", "", "Detections: ", "detections:\n", "The detector found: ", "I see: ", "Detected objects: "))
+    lead = draw.pick(
+        ("", "", "", "", "", "Detections: ", "detections:\n", "The detector found: ", "I see: ", "Detected objects: ")
+    )
     order = draw.rng.random()
     messages: list[Message] = []
     if order < 0.12:
@@ -120,6 +147,9 @@ def detections(draw: Draw) -> Sample:
         question, answer = _question(draw, labels)
         if draw.chance(0.3):
             question = "and " + question
-        messages += [{"role": "user", "content": draw.ask(question)}, {"role": "assistant", "content": capitalise(answer)}]
+        messages += [
+            {"role": "user", "content": draw.ask(question)},
+            {"role": "assistant", "content": capitalise(answer)},
+        ]
         return Sample("scene", messages, (key, f"{' '.join(labels)} ? {question}"))
     return Sample("scene", messages, (key,))

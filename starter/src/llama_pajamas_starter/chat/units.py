@@ -60,12 +60,17 @@ def temperature(draw: Draw) -> Sample:
     fahrenheit = celsius * 9 // 5 + 32
     to_fahrenheit = draw.chance(0.5)
     value, source, result, target = (
-        (celsius, "Celsius", fahrenheit, "Fahrenheit") if to_fahrenheit else (fahrenheit, "Fahrenheit", celsius, "Celsius")
+        (celsius, "Celsius", fahrenheit, "Fahrenheit")
+        if to_fahrenheit
+        else (fahrenheit, "Fahrenheit", celsius, "Celsius")
     )
     degrees = "degree" if value == 1 else "degrees"
     said = f"{draw.number(value)} {degrees} {source}"
     if draw.digits and draw.chance(0.3):
         said = f"{value} {source}" if draw.chance(0.6) else f"{value}°{source[0]}"
-    question = draw.pick((f"what is {said} in {target}", f"convert {said} to {target}.", f"how much is {said} in {target}"))
-    answer = f"{capitalise(spoken(value))} {degrees} {source} is {spoken(result)} {'degree' if result == 1 else 'degrees'} {target}."
+    question = draw.pick(
+        (f"what is {said} in {target}", f"convert {said} to {target}.", f"how much is {said} in {target}")
+    )
+    unit = "degree" if result == 1 else "degrees"
+    answer = f"{capitalise(spoken(value))} {degrees} {source} is {spoken(result)} {unit} {target}."
     return turn(draw, "temperature", question, answer)
