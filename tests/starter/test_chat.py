@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 import pytest
 from llama_pajamas_run_core.errors import LoadError, UserError
+from llama_pajamas_run_core.types.chat import Completion, ToolCall, Usage
 from llama_pajamas_starter.chat import checkpoint
 from llama_pajamas_starter.chat.arithmetic import addition, subtraction
 from llama_pajamas_starter.chat.calendar import clock, duration
@@ -18,7 +19,6 @@ from llama_pajamas_starter.chat.families import DEFAULT_SYSTEM, FAMILIES, held_o
 from llama_pajamas_starter.chat.sample import Sample
 from llama_pajamas_starter.chat.scenes import description
 from llama_pajamas_starter.chat.to_gguf import convert, gguf_name
-from llama_pajamas_run_core.types.chat import Completion, ToolCall, Usage
 from safetensors.numpy import load_file, save_file
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="the chat model is run by llama.cpp")

@@ -9,8 +9,9 @@ from multiprocessing.queues import Queue
 
 import numpy as np
 import numpy.typing as npt
-from rendering import documents
 from tokenizers import Tokenizer
+
+from rendering import documents
 
 ROW = 1024
 _DOCUMENTS_PER_CHUNK = 4000

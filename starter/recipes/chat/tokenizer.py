@@ -3,8 +3,9 @@
 import json
 from itertools import islice
 
-from rendering import documents
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from rendering import documents
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 VOCABULARY = 1536

@@ -11,24 +11,23 @@ import argparse
 import copy
 import json
 import math
-import queue
 import time
-from collections import defaultdict
 from pathlib import Path
 
-import checkpoint
-import model as model_module
 import numpy as np
 import torch
 import torch.nn.functional as F
-from llama_pajamas_starter.chat.families import held_out
-from model import Config, Documents, Qwen3
-from optimizer import Muon
-from packing import ROW, Rows, start_workers
-from rendering import Renderer
-from tokenizer import train_tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
+
+import checkpoint
+import model as model_module
+from held_out_match import evaluate
+from model import Config, Documents, Qwen3
+from optimizer import Muon
+from packing import ROW, start_workers
+from pool import Pool
+from tokenizer import train_tokenizer
 
 
 def arguments() -> argparse.Namespace:
@@ -48,44 +47,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--evaluate-every", type=float, default=120.0, help="seconds")
     parser.add_argument("--no-compile", action="store_true")
     return parser.parse_args()
-
-
-class Pool:
-    """Packed rows on the device: new ones are taken once as they come, then all are drawn from at random."""
-
-    def __init__(self, capacity: int, device: str, source: "queue.Queue[Rows]") -> None:
-        self.tokens = torch.zeros(capacity, ROW, dtype=torch.int16, device=device)
-        self.document = torch.zeros(capacity, ROW, dtype=torch.uint8, device=device)
-        self.learnt = torch.zeros(capacity, ROW, dtype=torch.bool, device=device)
-        self.source, self.capacity, self.device = source, capacity, device
-        self.made = self.used = 0
-
-    def take(self, *, wait: bool = False) -> None:
-        """Moves what the workers have made onto the device."""
-        while True:
-            try:
-                rows = self.source.get(timeout=300) if wait else self.source.get_nowait()
-            except queue.Empty:
-                return
-            wait = False
-            count = len(rows.tokens)
-            index = (torch.arange(count, device=self.device) + self.made) % self.capacity
-            for target, values in (
-                (self.tokens, rows.tokens),
-                (self.document, rows.document),
-                (self.learnt, rows.learnt),
-            ):
-                target[index] = torch.from_numpy(values).to(self.device, non_blocking=True)
-            self.made += count
-
-    def batch(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(tokens, document numbers, learnt), each (count, ROW)."""
-        fresh = min(count, self.made - self.used)
-        indices = [(self.used + i) % self.capacity for i in range(fresh)]
-        self.used += fresh
-        indices += rng.integers(0, min(self.made, self.capacity), count - fresh).tolist()
-        index = torch.tensor(indices, device=self.device)
-        return self.tokens[index].long(), self.document[index], self.learnt[index]
 
 
 def documents_of(document: Tensor, *, varlen: bool, dtype: torch.dtype) -> Documents:
@@ -122,65 +83,114 @@ def works(model: Qwen3, device: str) -> bool:
         (a, ga), (b, gb) = found
         model.zero_grad(set_to_none=True)
         return bool((a - b).abs().mean() < 0.02 * b.abs().mean() and (ga - gb).norm() < 0.1 * gb.norm())
-    except Exception as error:  # noqa: BLE001 - any failure means the plain kernel
+    except Exception as error:  # any failure means the plain kernel
         print(f"variable-length attention is not used: {error}", flush=True)
         model.zero_grad(set_to_none=True)
         return False
 
 
-@torch.no_grad()
-def evaluate(model: Qwen3, tokenizer: Tokenizer, per_family: int, device: str, seed: int = 0) -> dict[str, float]:
-    """Held-out exact match per family by greedy decoding; prints a few wrong answers of each."""
-    renderer, end = Renderer(), tokenizer.token_to_id("<|im_end|>")
-    work = []
-    for sample in held_out(seed, per_family):
-        prompt, answer = renderer.example(sample, openai=True)
-        work.append(
-            (
-                sample.family,
-                tokenizer.encode(prompt, add_special_tokens=False).ids,
-                tokenizer.encode(answer, add_special_tokens=False).ids,
+def rate_scale(fraction: float, warm_up: float = 0.02) -> float:
+    """The learning rate's factor after this fraction of the time: linear warm-up, then a cosine down to almost zero."""
+    if fraction < warm_up:
+        return max(fraction / warm_up, 0.002)
+    return max(0.5 * (1 + math.cos(math.pi * (fraction - warm_up) / (1 - warm_up))), 0.002)
+
+
+class Trainer:
+    """The model, its moving average, its optimizers and its data."""
+
+    def __init__(self, options: argparse.Namespace, model: Qwen3, pool: Pool) -> None:
+        self.options, self.model, self.pool = options, model, pool
+        self.cuda = options.device.startswith("cuda")
+        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.varlen = works(model, options.device)
+        self.muon = Muon(model.model.layers)
+        self.others = [p for name, p in model.named_parameters() if p.ndim < 2 or "embed" in name]
+        self.adam = torch.optim.AdamW(self.others, betas=(0.9, 0.95), weight_decay=0.0, fused=self.cuda)
+        self.rng = np.random.default_rng(options.seed)
+        self.steps = 0
+
+    def compile(self) -> None:
+        """Compiles the layers where that works; a machine without a compiler trains too, slower."""
+        layers = self.model.model.layers
+        if self.cuda and not self.options.no_compile:
+            torch._dynamo.config.recompile_limit = 64
+            for layer in layers:
+                layer.compile()
+        try:
+            self.gradients()
+        except Exception as error:
+            if not self.cuda or self.options.no_compile:
+                raise
+            print(f"layers are not compiled: {error}", flush=True)
+            for layer in layers:
+                layer._compiled_call_impl = None
+            self.gradients()
+        self.model.zero_grad(set_to_none=True)
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def gradients(self) -> Tensor:
+        """The loss of a fresh batch, after its backward pass: cross entropy of what the assistant says."""
+        tokens, document, learnt = self.pool.batch(self.options.rows, self.rng)
+        documents = documents_of(document, varlen=self.varlen, dtype=torch.bfloat16 if self.cuda else torch.float32)
+        targets = tokens.masked_fill(~learnt, -100)[:, 1:]
+        with torch.autocast(self.options.device.split(":")[0], dtype=torch.bfloat16, enabled=self.cuda):
+            states = self.model.hidden(tokens, documents)[:, :-1]
+            logits = F.linear(states[targets != -100], self.model.model.embed_tokens.weight)
+            loss = F.cross_entropy(logits.float(), targets[targets != -100])
+        loss.backward()
+        return loss.detach()
+
+    def step(self, scale: float) -> Tensor:
+        """One update with the learning rates times ``scale``; returns the loss."""
+        loss = self.gradients()
+        torch.nn.utils.clip_grad_norm_(self.others, 1.0)
+        for group in self.adam.param_groups:
+            group["lr"] = self.options.adam_rate * scale
+        self.adam.step()
+        self.muon.step(self.options.muon_rate * scale)
+        self.model.zero_grad(set_to_none=True)
+        self.steps += 1
+        keep = min(0.998, self.steps / (self.steps + 10))
+        torch._foreach_lerp_(list(self.average.parameters()), [p.detach() for p in self.model.parameters()], 1 - keep)
+        return loss
+
+
+def run(trainer: Trainer, tokenizer: Tokenizer, began: float) -> list[dict[str, object]]:
+    """Trains until the time is over; returns the held-out figures on the way."""
+    options = trainer.options
+    start, end = time.monotonic(), began + 60 * options.minutes - (15 if trainer.cuda else 0)
+    history: list[dict[str, object]] = []
+    losses: list[Tensor] = []
+    evaluated = told = start
+    fraction = 0.0
+    while fraction < 1.0:
+        fraction = min(1.0, (time.monotonic() - start) / (end - start))
+        if trainer.steps % 4 == 0:
+            trainer.pool.take()
+        losses.append(trainer.step(rate_scale(fraction)))
+        now = time.monotonic()
+        if now - told > 20:
+            told = now
+            rate = trainer.steps * options.rows * ROW / (now - start) / 1e6
+            print(
+                f"{now - start:5.0f} s step {trainer.steps} loss {torch.stack(losses).mean().item():.4f} "
+                f"{rate:.2f} M tokens/s, rows made {trainer.pool.made} used {trainer.pool.used}",
+                flush=True,
             )
-        )
-    work.sort(key=lambda item: len(item[1]))
-    right: dict[str, list[bool]] = defaultdict(list)
-    wrong: dict[str, list[str]] = defaultdict(list)
-    size = 256 if device != "cpu" else 32
-    for at in range(0, len(work), size):
-        part = work[at : at + size]
-        longest_answer = max(len(a) for _, _, a in part)
-        width = max(len(p) for _, p, _ in part) + longest_answer
-        rows = torch.zeros(len(part), width, dtype=torch.long, device=device)
-        ends = torch.tensor([len(p) for _, p, _ in part], device=device)
-        for i, (_, prompt_ids, _) in enumerate(part):
-            rows[i, : len(prompt_ids)] = torch.tensor(prompt_ids)
-        each = torch.arange(len(part), device=device)
-        for step in range(longest_answer):
-            states = model.hidden(rows[:, : int(ends.max()) + step], Documents())[each, ends + step - 1]
-            rows[each, ends + step] = F.linear(states, model.model.embed_tokens.weight).argmax(-1)
-        out = rows.tolist()
-        for (family, prompt_ids, answer_ids), row in zip(part, out, strict=True):
-            said = row[len(prompt_ids) : len(prompt_ids) + len(answer_ids)]
-            right[family].append(said == answer_ids)
-            if said != answer_ids:
-                reply = row[len(prompt_ids) :]
-                reply = reply[: reply.index(end)] if end in reply else reply[: len(answer_ids) + 8]
-                wrong[family].append(
-                    f"    {tokenizer.decode(prompt_ids[-60:], skip_special_tokens=False)!r}\n      said {tokenizer.decode(reply, skip_special_tokens=False)!r}\n      want {tokenizer.decode(answer_ids)!r}"
-                )
-    scores = {family: sum(found) / len(found) for family, found in sorted(right.items())}
-    scores["all"] = sum(map(sum, right.values())) / sum(map(len, right.values()))
-    for family, score in scores.items():
-        print(f"  {family:16s} {100 * score:6.2f} % of {len(right.get(family, work))}", flush=True)
-        for text in wrong.get(family, [])[:2]:
-            print(text, flush=True)
-    return scores
+            losses.clear()
+        if now - evaluated > options.evaluate_every and fraction < 0.95:
+            evaluated = now
+            exact = evaluate(trainer.average, tokenizer, 25, options.device)
+            history.append({"seconds": now - start, "steps": trainer.steps, "exact": exact})
+            checkpoint.save(trainer.average, tokenizer, options.out)
+    return history
 
 
 def main() -> None:
     options = arguments()
     began = time.monotonic()
-    device = options.device
     torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
     if options.resume:
@@ -190,106 +200,28 @@ def main() -> None:
         model = Qwen3(Config(vocabulary=tokenizer.get_vocab_size()))
     if tokenizer.encode("assistant\n", add_special_tokens=False).ids[0] != tokenizer.token_to_id("assistant"):
         raise SystemExit("the word assistant must be one token: train the tokenizer on more text")
-    source, workers = start_workers(tokenizer, options.workers, options.seed)
-    model.to(device)
-    average = copy.deepcopy(model).requires_grad_(False)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    varlen = works(model, device)
-    cuda = device.startswith("cuda")
-    dtype = torch.bfloat16 if cuda else torch.float32
-    print(f"variable-length attention: {varlen}; data pool waits for workers", flush=True)
-
-    muon = Muon(model.model.layers)
-    others = [p for name, p in model.named_parameters() if p.ndim < 2 or "embed" in name]
-    adam = torch.optim.AdamW(others, lr=options.adam_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=cuda)
-    if cuda and not options.no_compile:
-        torch._dynamo.config.recompile_limit = 64
-        for layer in model.model.layers:
-            layer.compile()
-    pool = Pool(150_000 if cuda else 8_000, device, source)
+    source, workers = start_workers(tokenizer, options.workers, options.seed)
+    pool = Pool(150_000 if options.device.startswith("cuda") else 8_000, options.device, source)
+    trainer = Trainer(options, model.to(options.device), pool)
     pool.take(wait=True)
-
-    def head_loss(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(F.linear(states, weight).float(), targets, ignore_index=-100)
-
-    def learn(rows: int) -> Tensor:
-        tokens, document, learnt = pool.batch(rows, rng)
-        documents = documents_of(document, varlen=varlen, dtype=dtype)
-        targets = tokens.masked_fill(~learnt, -100)[:, 1:]
-        with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=cuda):
-            states = model.hidden(tokens, documents)[:, :-1]
-            chosen = states[targets != -100]
-            loss = head_loss(chosen, model.model.embed_tokens.weight, targets[targets != -100])
-        loss.backward()
-        return loss.detach()
-
-    rng = np.random.default_rng(options.seed)
-    try:
-        learn(options.rows)  # compiles, before the schedule starts
-    except Exception as error:  # noqa: BLE001 - a machine without a compiler trains too, slower
-        if not cuda or options.no_compile:
-            raise
-        print(f"layers are not compiled: {error}", flush=True)
-        for layer in model.model.layers:
-            layer._compiled_call_impl = None
-        learn(options.rows)
-    model.zero_grad(set_to_none=True)
-    if cuda:
-        torch.cuda.synchronize()
-    start, end = time.monotonic(), began + 60 * options.minutes - (15 if cuda else 0)
-    print(f"ready after {start - began:.0f} s", flush=True)
-    history: list[dict[str, object]] = []
-    steps, losses, evaluated, told = 0, [], start, start
-    warm_up, fraction = 0.02, 0.0
-    while fraction < 1.0:
-        fraction = min(1.0, (time.monotonic() - start) / (end - start))
-        scale = (
-            fraction / warm_up
-            if fraction < warm_up
-            else 0.5 * (1 + math.cos(math.pi * (fraction - warm_up) / (1 - warm_up)))
-        )
-        scale = max(scale, 0.002)
-        if steps % 4 == 0:
-            pool.take()
-        losses.append(learn(options.rows))
-        torch.nn.utils.clip_grad_norm_(others, 1.0)
-        for group in adam.param_groups:
-            group["lr"] = options.adam_rate * scale
-        adam.step()
-        muon.step(options.muon_rate * scale)
-        model.zero_grad(set_to_none=True)
-        steps += 1
-        keep = min(0.998, steps / (steps + 10))
-        torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - keep)
-        now = time.monotonic()
-        if now - told > 20:
-            told = now
-            mean = torch.stack(losses).mean().item()
-            rate = steps * options.rows * ROW / (now - start)
-            print(
-                f"{now - start:5.0f} s step {steps} loss {mean:.4f} scale {scale:.3f} {rate / 1e6:.2f} M tokens/s made {pool.made} used {pool.used} rows",
-                flush=True,
-            )
-            losses.clear()
-        if now - evaluated > options.evaluate_every and fraction < 0.95:
-            evaluated = now
-            history.append({"seconds": now - start, "steps": steps, "exact": evaluate(average, tokenizer, 25, device)})
-            checkpoint.save(average, tokenizer, options.out)
+    trainer.compile()
+    print(f"ready after {time.monotonic() - began:.0f} s, variable-length attention: {trainer.varlen}", flush=True)
+    history = run(trainer, tokenizer, began)
     for worker in workers:
         worker.terminate()
-    checkpoint.save(average, tokenizer, options.out)
+    checkpoint.save(trainer.average, tokenizer, options.out)
     print("final:", flush=True)
-    history.append(
-        {
-            "seconds": time.monotonic() - start,
-            "steps": steps,
-            "exact": evaluate(average, tokenizer, options.per_family, device, seed=1),
-        }
-    )
+    exact = evaluate(trainer.average, tokenizer, options.per_family, options.device, seed=1)
+    history.append({"steps": trainer.steps, "exact": exact})
     metrics = {
-        "steps": steps, "tokens": steps * options.rows * ROW, "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "minutes": (time.monotonic() - began) / 60, "rows_made": pool.made, "varlen": varlen, "history": history,
-    }  # fmt: skip
+        "steps": trainer.steps,
+        "tokens": trainer.steps * options.rows * ROW,
+        "device": torch.cuda.get_device_name() if trainer.cuda else "cpu",
+        "minutes": (time.monotonic() - began) / 60,
+        "rows_made": pool.made,
+        "history": history,
+    }
     (options.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
 

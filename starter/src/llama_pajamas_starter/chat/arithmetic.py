@@ -164,8 +164,8 @@ def word_problem(draw: Draw) -> Sample:
         x, y = draw.number(a), draw.number(b)
         question = draw.pick(
             (f"if i have {x} {thing} and get {y} more, how many {thing} do i have",
-             f"i have {x} {thing} and buy {y} more. how many {thing} do i have now",
-             f"there are {x} {thing} on the table and {y} in the box. how many {thing} are there")
+             f"i have {x} {thing} and buy {y} more. How many {thing} do i have now",
+             f"there are {x} {thing} on the table and {y} in the box. How many {thing} are there")
         )  # fmt: skip
         count, key = a + b, key_of(a, "plus", b)
     else:
@@ -175,8 +175,8 @@ def word_problem(draw: Draw) -> Sample:
         x, y = draw.number(a), draw.number(b)
         question = draw.pick(
             (f"if i have {x} {thing} and lose {y}, how many {thing} are left",
-             f"i have {x} {thing} and give away {y}. how many {thing} do i have left",
-             f"there are {x} {thing} and {y} are taken away. how many {thing} are left")
+             f"i have {x} {thing} and give away {y}. How many {thing} do i have left",
+             f"there are {x} {thing} and {y} are taken away. How many {thing} are left")
         )  # fmt: skip
         count, key = a - b, key_of(a, "minus", b)
     question = question.replace(" i ", " I ").replace(". how", ". How")

@@ -90,7 +90,7 @@ def clock_sum(draw: Draw) -> Sample:
     if draw.chance(0.65):
         question = draw.pick(
             (f"what time is it {said} after {time}", f"if it is {time}, what time will it be in {said}",
-             f"what time comes {said} after {time}", f"it is {time}. what time is it in {said}",
+             f"what time comes {said} after {time}", f"it is {time}. What time is it in {said}",
              f"what is {said} after {time}")
         )  # fmt: skip
         answer = f"{capitalise(duration(length))} after {clock(start)} is {clock(start + length)}."
@@ -112,7 +112,7 @@ def clock_until(draw: Draw) -> Sample:
         time, end = _said(draw, start), clock(start + left)
         question = draw.pick(
             (f"how many minutes is it until the next hour at {time}",
-            f"it is {time}. how many minutes to the next hour",
+            f"it is {time}. How many minutes to the next hour",
              f"how long is it from {time} to the next full hour", f"how many minutes from {time} to the next hour")
         )  # fmt: skip
         return turn(draw, "clock", question, f"From {clock(start)} to {end} is {duration(left)}.")
@@ -134,13 +134,13 @@ def weekday(draw: Draw) -> Sample:
         question = draw.pick(
             ("what day comes after {}", "if today is {}, what day is tomorrow", "what is the day after {}",
             "which day follows {}",
-             "today is {}. what day is tomorrow", "what day is after {}", "which day comes after {}")
+             "today is {}. What day is tomorrow", "what day is after {}", "which day comes after {}")
         )  # fmt: skip
         return turn(draw, "days", question.format(name), f"The day after {name} is {following}.")
     if kind == 1:
         question = draw.pick(
             ("what day comes before {}", "if today is {}, what day was yesterday", "what is the day before {}",
-             "today is {}. what day was yesterday", "what day is before {}", "which day comes before {}")
+             "today is {}. What day was yesterday", "what day is before {}", "which day comes before {}")
         )  # fmt: skip
         return turn(draw, "days", question.format(name), f"The day before {name} is {previous}.")
     if kind == 2 and draw.chance(0.3):
@@ -159,7 +159,7 @@ def weekday(draw: Draw) -> Sample:
     if draw.chance(0.6):
         question = draw.pick(
             (f"what day comes {days} after {name}", f"if today is {name}, what day is it in {days}",
-             f"what day is {days} after {name}", f"today is {name}. what day is it in {days}")
+             f"what day is {days} after {name}", f"today is {name}. What day is it in {days}")
         )  # fmt: skip
         answer = f"{capitalise(canonical)} after {name} is {DAYS[(today + count) % 7]}."
     else:
