@@ -11,19 +11,11 @@ def _uniform(low: float, high: float, *shape: int, device: torch.device) -> Tens
     return torch.rand(*shape, device=device) * (high - low) + low
 
 
-def _warp(
-    images: Tensor,
-    zoom_x: Tensor,
-    zoom_y: Tensor,
-    shift: Tensor,
-    turn: Tensor | None = None,
-) -> Tensor:
+def _warp(images: Tensor, zoom_x: Tensor, zoom_y: Tensor, shift: Tensor, turn: Tensor | None = None) -> Tensor:
     """Output pixel p shows input pixel (p - shift) / zoom, in coordinates from -1 to 1; gray where there is none."""
     count = len(images)
     matrix = torch.zeros(count, 2, 3, device=images.device)
-    cosine = (
-        torch.ones(count, device=images.device) if turn is None else torch.cos(turn)
-    )
+    cosine = torch.ones(count, device=images.device) if turn is None else torch.cos(turn)
     sine = torch.zeros(count, device=images.device) if turn is None else torch.sin(turn)
     matrix[:, 0, 0], matrix[:, 0, 1] = cosine / zoom_x, -sine / zoom_x
     matrix[:, 1, 0], matrix[:, 1, 1] = sine / zoom_y, cosine / zoom_y
@@ -34,27 +26,17 @@ def _warp(
 
 def _light(images: Tensor) -> Tensor:
     device, count = images.device, len(images)
-    gain = _uniform(0.85, 1.12, count, 1, 1, 1, device=device) * _uniform(
-        0.97, 1.03, count, 3, 1, 1, device=device
-    )
+    gain = _uniform(0.85, 1.12, count, 1, 1, 1, device=device) * _uniform(0.97, 1.03, count, 3, 1, 1, device=device)
     images = images * gain + _uniform(-0.05, 0.05, count, 1, 1, 1, device=device)
-    strength = _uniform(0, 0.04, count, 1, 1, 1, device=device) * (
-        torch.rand(count, 1, 1, 1, device=device) < 0.25
-    )
+    strength = _uniform(0, 0.04, count, 1, 1, 1, device=device) * (torch.rand(count, 1, 1, 1, device=device) < 0.25)
     return (images + torch.randn_like(images) * strength).clamp(0, 1)
 
 
-def detection(
-    images: Tensor, boxes: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def detection(images: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Zooms 0.5 to 1.3 times, shifts, mirrors; boxes (batch, boxes, 4) in pixels follow, lost ones get label -1."""
     count, size, device = len(images), images.shape[-1], images.device
     plain = torch.rand(count, device=device) < 0.3
-    zoom = torch.where(
-        plain,
-        torch.ones_like(plain, dtype=torch.float32),
-        _uniform(0.5, 1.3, count, device=device),
-    )
+    zoom = torch.where(plain, torch.ones_like(plain, dtype=torch.float32), _uniform(0.5, 1.3, count, device=device))
     room = (1 - zoom).abs()[:, None]
     shift = _uniform(-1, 1, count, 2, device=device) * room
     mirror = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
@@ -71,17 +53,13 @@ def detection(
     return _light(images), kept, torch.where(lost, -1, labels)
 
 
-def whole(
-    images: Tensor, mirror: bool, low: float, high: float, shift: float, turn: float
-) -> Tensor:
+def whole(images: Tensor, mirror: bool, low: float, high: float, shift: float, turn: float) -> Tensor:
     """Zooms between low and high with a little stretch, shifts, turns (radians), perhaps mirrors."""
     count, device = len(images), images.device
     zoom = _uniform(low, high, count, device=device)
     stretch = _uniform(0.88, 1.14, count, device=device)
     flip = (
-        torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
-        if mirror
-        else torch.ones(count, device=device)
+        torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0) if mirror else torch.ones(count, device=device)
     )
     moved = _uniform(-shift, shift, count, 2, device=device)
     angle = _uniform(-turn, turn, count, device=device)

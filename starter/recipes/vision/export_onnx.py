@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 from torch import Tensor, nn
@@ -28,20 +29,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from llama_pajamas_starter.vocabulary import OBJECTS
 from networks import STRIDES, Detector, Embedder
 from train import build
-from words import LENGTH, PAD, make_tokenizer
+from words import LENGTH, PAD, SPECIAL, make_tokenizer, words
 
 logger = logging.getLogger("vision")
 
 OPSET = 17
 WEIGHTS = "model.safetensors"
-MODELS = (
-    Path(__file__).resolve().parents[2] / "src" / "llama_pajamas_starter" / "models"
-)
+MODELS = Path(__file__).resolve().parents[2] / "src" / "llama_pajamas_starter" / "models"
 
 
-def _graph(
-    network: nn.Module, example: Tensor, inputs: str, outputs: str
-) -> onnx.ModelProto:
+def _graph(network: nn.Module, example: Tensor, inputs: str, outputs: str) -> onnx.ModelProto:
     """The network as an ONNX model whose initializers keep the names of the parameters."""
     network = copy.deepcopy(network)
     for values in network.parameters():
@@ -72,21 +69,13 @@ def _offsets(path: Path) -> dict[str, tuple[int, int]]:
         header = json.loads(file.read(length))
     base = 8 + length
     return {
-        name: (
-            base + entry["data_offsets"][0],
-            entry["data_offsets"][1] - entry["data_offsets"][0],
-        )
+        name: (base + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
         for name, entry in header.items()
         if name != "__metadata__"
     }
 
 
-def _refer(
-    model: onnx.ModelProto,
-    prefix: str,
-    tensors: dict[str, np.ndarray[Any, Any]],
-    path: Path,
-) -> None:
+def _refer(model: onnx.ModelProto, prefix: str, tensors: dict[str, NDArray[Any]], path: Path) -> None:
     """Replaces the initializers that are parameters by references into the safetensors file and a Cast."""
     places = _offsets(path)
     graph = model.graph
@@ -96,32 +85,18 @@ def _refer(
         if name not in tensors:
             kept.append(initializer)
             continue
-        half = TensorProto(
-            name=f"{initializer.name}.float16",
-            data_type=TensorProto.FLOAT16,
-            dims=initializer.dims,
-        )
+        half = TensorProto(name=f"{initializer.name}.float16", data_type=TensorProto.FLOAT16, dims=initializer.dims)
         if tuple(initializer.dims) != tensors[name].shape:
             raise ValueError(
                 f"{name}: the graph has shape {tuple(initializer.dims)}, the checkpoint {tensors[name].shape}"
             )
         half.data_location = TensorProto.EXTERNAL
         offset, length = places[name]
-        for key, value in (
-            ("location", WEIGHTS),
-            ("offset", str(offset)),
-            ("length", str(length)),
-        ):
+        for key, value in (("location", WEIGHTS), ("offset", str(offset)), ("length", str(length))):
             half.external_data.add(key=key, value=value)
         kept.append(half)
-        casts.append(
-            helper.make_node(
-                "Cast", [half.name], [initializer.name], to=TensorProto.FLOAT
-            )
-        )
-    missing = {name for name in tensors if name.startswith(prefix)} - {
-        prefix + cast.output[0] for cast in casts
-    }
+        casts.append(helper.make_node("Cast", [half.name], [initializer.name], to=TensorProto.FLOAT))
+    missing = {name for name in tensors if name.startswith(prefix)} - {prefix + cast.output[0] for cast in casts}
     if missing:
         raise ValueError(f"the graph does not use {sorted(missing)}")
     del graph.initializer[:]
@@ -136,10 +111,7 @@ def _tidy(model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
     model.producer_name, model.producer_version = "llama-pajamas", ""
     graph = model.graph
     del graph.value_info[:]
-    names = {
-        value.name: value.name
-        for value in (*graph.input, *graph.output, *graph.initializer)
-    } | {"": ""}
+    names = {value.name: value.name for value in (*graph.input, *graph.output, *graph.initializer)} | {"": ""}
     shared: dict[bytes, str] = {}
     nodes = []
     for node in graph.node:
@@ -164,40 +136,28 @@ def _tidy(model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
         node.output[:] = [names[name] for name in node.output]
     del graph.node[:]
     graph.node.extend(nodes)
-    for dimension, size in zip(
-        graph.output[0].type.tensor_type.shape.dim[1:], shape[1:], strict=True
-    ):
+    for dimension, size in zip(graph.output[0].type.tensor_type.shape.dim[1:], shape[1:], strict=True):
         dimension.dim_value = size
 
 
 def _metadata(model: onnx.ModelProto, values: dict[str, Any]) -> None:
     """Facts under the keys that Ultralytics' exporter writes, so that its readers understand them."""
     for key, value in values.items():
-        model.metadata_props.add(
-            key=key, value=value if isinstance(value, str) else repr(value)
-        )
+        model.metadata_props.add(key=key, value=value if isinstance(value, str) else repr(value))
 
 
 def _write(
-    folder: Path,
-    tensors: dict[str, Tensor],
-    graphs: dict[str, tuple[onnx.ModelProto, str]],
-    config: dict[str, Any],
+    folder: Path, tensors: dict[str, Tensor], graphs: dict[str, tuple[onnx.ModelProto, str]], config: dict[str, Any]
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {
-        name: values.detach().numpy().astype(np.float16)
-        for name, values in tensors.items()
-    }
+    halves = {name: values.detach().numpy().astype(np.float16) for name, values in tensors.items()}
     weights = folder / WEIGHTS
     save_file(halves, weights, {"format": "pt", "license": "Apache-2.0"})
     for name, (model, prefix) in graphs.items():
         _refer(model, prefix, halves, weights)
         onnx.save_model(model, folder / name)
         onnx.checker.check_model(str(folder / name), full_check=True)
-    (folder / "config.json").write_text(
-        json.dumps(config, indent=2) + "\n", encoding="utf-8"
-    )
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     logger.info("%s: %s bytes %s", folder.name, sum(sizes.values()), sizes)
 
@@ -256,23 +216,12 @@ def export(state: dict[str, Any], out: Path) -> None:
             "labels": labels,
             "graphs": {"image": "model.onnx"},
         }
-        _write(
-            out / "detect",
-            dict(detector.named_parameters()),
-            {"model.onnx": (graph, "")},
-            config,
-        )
+        _write(out / "detect", dict(detector.named_parameters()), {"model.onnx": (graph, "")}, config)
     if "classify" in state["models"]:
         classifier = load(state, "classify")
         graph = _graph(classifier, torch.rand(2, 3, 96, 96), "images", "logits")
         _metadata(
-            graph,
-            {
-                "task": "classify",
-                "names": dict(enumerate(labels)),
-                "imgsz": [96, 96],
-                "license": "Apache-2.0",
-            },
+            graph, {"task": "classify", "names": dict(enumerate(labels)), "imgsz": [96, 96], "license": "Apache-2.0"}
         )
         config = {
             "task": "classification",
@@ -282,18 +231,11 @@ def export(state: dict[str, Any], out: Path) -> None:
             "labels": labels,
             "graphs": {"image": "model.onnx"},
         }
-        _write(
-            out / "classify",
-            dict(classifier.named_parameters()),
-            {"model.onnx": (graph, "")},
-            config,
-        )
+        _write(out / "classify", dict(classifier.named_parameters()), {"model.onnx": (graph, "")}, config)
     if "embed" in state["models"]:
         embedder = load(state, "embed")
         assert isinstance(embedder, Embedder)
-        image = _graph(
-            embedder.image, torch.rand(2, 3, 96, 96), "pixel_values", "image_embeds"
-        )
+        image = _graph(embedder.image, torch.rand(2, 3, 96, 96), "pixel_values", "image_embeds")
         ids = torch.zeros(2, LENGTH, dtype=torch.long)
         text = _graph(embedder.text, ids, "input_ids", "text_embeds")
         for graph in (image, text):
@@ -309,83 +251,76 @@ def export(state: dict[str, Any], out: Path) -> None:
             "normalized": True,
             "graphs": {"image": "image.onnx", "text": "text.onnx"},
         }
-        tensors = {
-            name: values
-            for name, values in embedder.named_parameters()
-            if name != "temperature"
-        }
+        tensors = {name: values for name, values in embedder.named_parameters() if name != "temperature"}
         (out / "embed").mkdir(parents=True, exist_ok=True)
         make_tokenizer().save(str(out / "embed" / "tokenizer.json"), pretty=False)
         graphs = {"image.onnx": (image, "image."), "text.onnx": (text, "text.")}
         _write(out / "embed", tensors, graphs, config)
 
 
+def _networks(state: dict[str, Any]) -> dict[str, nn.Module]:
+    """The network behind each graph."""
+    models = {name: load(state, name) for name in state["models"]}
+    networks = {f"{name}/model.onnx": model for name, model in models.items() if name != "embed"}
+    if isinstance(embedder := models.get("embed"), Embedder):
+        networks |= {"embed/image.onnx": embedder.image, "embed/text.onnx": embedder.text}
+    return networks
+
+
+def _example(path: str, seed: int) -> NDArray[Any]:
+    """An input that NumPy makes the same everywhere."""
+    rng = np.random.default_rng(seed)
+    if path.endswith("text.onnx"):
+        return rng.integers(4, len(SPECIAL) + len(words()), (2, LENGTH))
+    size = 320 if path.startswith("detect") else 96
+    return rng.random((2, 3, size, size), dtype=np.float32)
+
+
+def record(state: dict[str, Any], path: Path) -> None:
+    """Writes what PyTorch answers to fixed inputs, for the tests to compare every runtime with."""
+    recorded: dict[str, Any] = {}
+    for seed, (name, network) in enumerate(_networks(state).items()):
+        with torch.inference_mode():
+            output = network(torch.from_numpy(_example(name, seed))).numpy()
+        flat = output.reshape(-1)
+        step = max(1, len(flat) // 40)
+        values = [float(f"{value:.6g}") for value in flat[::step]]
+        recorded[name] = {"seed": seed, "shape": list(output.shape), "step": step, "values": values}
+        if name.endswith("text.onnx"):
+            recorded[name]["tokens"] = len(SPECIAL) + len(words())
+    path.write_text(json.dumps(recorded) + "\n", encoding="utf-8")
+
+
 def verify(state: dict[str, Any], out: Path) -> None:
-    """Compares ONNX Runtime with PyTorch on random inputs.
+    """Compares ONNX Runtime with PyTorch.
 
     Raises:
         AssertionError: they differ by more than rounding.
     """
     import onnxruntime
 
-    generator = torch.Generator().manual_seed(0)
-    for name in state["models"]:
-        model = load(state, name)
-        if isinstance(model, Embedder):
-            ids = torch.randint(4, 40, (3, LENGTH), generator=generator)
-            ids[:, 9:] = PAD
-            cases = [
-                (
-                    "image.onnx",
-                    model.image,
-                    torch.randn(3, 3, 96, 96, generator=generator),
-                ),
-                ("text.onnx", model.text, ids),
-            ]
-        elif isinstance(model, Detector):
-            cases = [
-                (
-                    "model.onnx",
-                    model,
-                    torch.rand(3, 3, model.size, model.size, generator=generator),
-                )
-            ]
-        else:
-            cases = [
-                ("model.onnx", model, torch.randn(3, 3, 96, 96, generator=generator))
-            ]
-        for file, network, values in cases:
-            session = onnxruntime.InferenceSession(
-                out / name / file, providers=["CPUExecutionProvider"]
-            )
-            (mine,) = session.run(None, {session.get_inputs()[0].name: values.numpy()})
-            with torch.inference_mode():
-                theirs = network(values).numpy()
-            logger.info(
-                "%s/%s: %s, largest difference %.2e",
-                name,
-                file,
-                theirs.shape,
-                np.abs(mine - theirs).max(),
-            )
-            np.testing.assert_allclose(
-                mine, theirs, rtol=1e-3, atol=2e-3 if name == "detect" else 1e-4
-            )
+    for seed, (name, network) in enumerate(_networks(state).items()):
+        values = _example(name, seed)
+        session = onnxruntime.InferenceSession(out / name, providers=["CPUExecutionProvider"])
+        (mine,) = session.run(None, {session.get_inputs()[0].name: values})
+        with torch.inference_mode():
+            theirs = network(torch.from_numpy(values)).numpy()
+        logger.info("%s: %s, largest difference %.2e", name, theirs.shape, np.abs(mine - theirs).max())
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-3 if name.startswith("detect") else 1e-4)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder with vision.pt")
-    parser.add_argument(
-        "--out", type=Path, default=MODELS, help="folder of the shipped models"
-    )
+    parser.add_argument("--out", type=Path, default=MODELS, help="folder of the shipped models")
+    parser.add_argument("--record", type=Path, help="also write PyTorch's answers to fixed inputs to this JSON file")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     state = torch.load(options.run / "vision.pt", weights_only=True)
     export(state, options.out)
     verify(state, options.out)
+    if options.record:
+        record(state, options.record)
 
 
 if __name__ == "__main__":

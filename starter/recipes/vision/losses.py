@@ -22,9 +22,7 @@ def overlap(first: Tensor, second: Tensor, complete: bool = True) -> Tensor:
     iou = shared / (w1 * h1 + w2 * h2 - shared + 1e-7)
     if not complete:
         return iou
-    hull = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(
-        first[..., :2], second[..., :2]
-    )
+    hull = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2])
     diagonal = (hull * hull).sum(-1) + 1e-7
     offset = (first[..., :2] + first[..., 2:] - second[..., :2] - second[..., 2:]) / 2
     shape = 4 / math.pi**2 * (torch.atan(w2 / h2) - torch.atan(w1 / h1)) ** 2
@@ -34,9 +32,7 @@ def overlap(first: Tensor, second: Tensor, complete: bool = True) -> Tensor:
 
 
 @torch.no_grad()
-def assign(
-    scores: Tensor, corners: Tensor, points: Tensor, truth: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
+def assign(scores: Tensor, corners: Tensor, points: Tensor, truth: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Which anchor answers for which true box.
 
     Args:
@@ -50,22 +46,14 @@ def assign(
         (batch, anchors) index of the box, and (batch, anchors) weight, 0 where the anchor answers for none.
     """
     valid = labels >= 0
-    inside = torch.cat(
-        [
-            points[None, None] - truth[:, :, None, :2],
-            truth[:, :, None, 2:] - points[None, None],
-        ],
-        -1,
-    )
+    inside = torch.cat([points[None, None] - truth[:, :, None, :2], truth[:, :, None, 2:] - points[None, None]], -1)
     inside = (inside.amin(-1) > 1e-6) & valid[..., None]
     index = labels.clamp(min=0)[..., None].expand(-1, -1, scores.shape[1])
     score = scores.transpose(1, 2).gather(1, index)
     iou = overlap(truth[:, :, None], corners[:, None]).clamp(min=0) * inside
     aligned = score.sqrt() * iou**6
     best = aligned.topk(10, -1).indices
-    chosen = (
-        torch.zeros_like(inside).scatter_(-1, best, True) & inside & (aligned > 1e-12)
-    )
+    chosen = torch.zeros_like(inside).scatter_(-1, best, True) & inside & (aligned > 1e-12)
     # An anchor that several boxes want goes to the one that it overlaps most.
     owner = torch.where(chosen, iou + 1e-6, torch.zeros_like(iou)).argmax(1)
     chosen &= F.one_hot(owner, labels.shape[1]).transpose(1, 2).bool()
@@ -75,27 +63,18 @@ def assign(
     return owner, weight
 
 
-def detection_loss(
-    model: Detector, output: tuple[Tensor, Tensor], truth: Tensor, labels: Tensor
-) -> Tensor:
+def detection_loss(model: Detector, output: tuple[Tensor, Tensor], truth: Tensor, labels: Tensor) -> Tensor:
     """The detector's loss for true boxes (batch, boxes, 4) in pixels and labels (batch, boxes), -1 for none."""
     distribution, logits = output[0].float(), output[1].float()
     corners = model.corners(distribution)
-    owner, weight = assign(
-        logits.sigmoid(), corners.detach(), model.points, truth, labels
-    )
+    owner, weight = assign(logits.sigmoid(), corners.detach(), model.points, truth, labels)
     label = labels.clamp(min=0).gather(1, owner)
     target = F.one_hot(label, model.classes) * weight[..., None]
     total = weight.sum().clamp(min=1)
-    score_loss = (
-        F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / total
-    )
+    score_loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / total
     goal = truth.gather(1, owner[..., None].expand(-1, -1, 4))
     box_loss = ((1 - overlap(corners, goal)) * weight).sum() / total
-    reach = (
-        torch.cat([model.points - goal[..., :2], goal[..., 2:] - model.points], -1)
-        / model.strides[:, None]
-    )
+    reach = torch.cat([model.points - goal[..., :2], goal[..., 2:] - model.points], -1) / model.strides[:, None]
     reach = reach.clamp(0, BINS - 1.01)
     low = reach.floor().long()
     share = reach - low
@@ -106,9 +85,7 @@ def detection_loss(
     return 7.5 * box_loss + 0.5 * score_loss + 1.5 * spread_loss
 
 
-def contrastive_loss(
-    image: Tensor, text: Tensor, temperature: Tensor, content: Tensor, told: Tensor
-) -> Tensor:
+def contrastive_loss(image: Tensor, text: Tensor, temperature: Tensor, content: Tensor, told: Tensor) -> Tensor:
     """CLIP's loss; a caption that happens to be true of another image of the batch is no negative for it.
 
     Args:

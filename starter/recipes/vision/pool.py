@@ -21,11 +21,7 @@ Batch = dict[str, NDArray[Any]]
 
 def _facts(content: Content) -> list[int]:
     relation = {None: 0, "left of": 1, "above": 2}[content.relation]
-    other = (
-        (-2, -2)
-        if content.other_label is None
-        else (content.other_label, content.other_colour)
-    )
+    other = (-2, -2) if content.other_label is None else (content.other_label, content.other_colour)
     return [content.count, content.label, content.colour, relation, *other]
 
 
@@ -42,9 +38,7 @@ def draw_detect(seeds: Iterator[int], count: int, size: int) -> Batch:
         drawn = scene(seed, width, height)
         left, top, found = (size - width) // 2, (size - height) // 2, len(drawn.labels)
         images[row, top : top + height, left : left + width] = drawn.image
-        boxes[row, :found] = drawn.boxes + np.array(
-            [left, top, left, top], dtype=np.float32
-        )
+        boxes[row, :found] = drawn.boxes + np.array([left, top, left, top], dtype=np.float32)
         labels[row, :found] = drawn.labels
     return {"image": images, "boxes": boxes, "labels": labels}
 
@@ -52,10 +46,7 @@ def draw_detect(seeds: Iterator[int], count: int, size: int) -> Batch:
 def draw_classify(seeds: Iterator[int], count: int, size: int) -> Batch:
     """``count`` images of one object."""
     drawn = [single_object(next(seeds), size) for _ in range(count)]
-    return {
-        "image": np.stack([one.image for one in drawn]),
-        "labels": np.array([one.labels[0] for one in drawn]),
-    }
+    return {"image": np.stack([one.image for one in drawn]), "labels": np.array([one.labels[0] for one in drawn])}
 
 
 def draw_embed(seeds: Iterator[int], count: int, size: int) -> Batch:
@@ -69,20 +60,9 @@ def draw_embed(seeds: Iterator[int], count: int, size: int) -> Batch:
         content.append(_facts(shown))
         ids.append([tokens for tokens, _ in variants])
         told.append(
-            [
-                [
-                    fact if keep else -1
-                    for fact, keep in zip(_facts(shown), mask, strict=True)
-                ]
-                for _, mask in variants
-            ]
+            [[fact if keep else -1 for fact, keep in zip(_facts(shown), mask, strict=True)] for _, mask in variants]
         )
-    return {
-        "image": np.stack(images),
-        "content": np.array(content),
-        "ids": np.array(ids),
-        "told": np.array(told),
-    }
+    return {"image": np.stack(images), "content": np.array(content), "ids": np.array(ids), "told": np.array(told)}
 
 
 DRAW = (draw_detect, draw_classify, draw_embed)
@@ -107,9 +87,7 @@ class Drawers:
     """
 
     def __init__(self, count: int, first_seed: int) -> None:
-        context = multiprocessing.get_context(
-            "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-        )
+        context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
         self._wanted = context.Value("i", DETECT)
         self._output = context.Queue(maxsize=4 * count)
         for number in range(count):
@@ -146,11 +124,7 @@ class Pool:
         for name, values in batch.items():
             rows = torch.from_numpy(values)
             if name not in self._rows:
-                self._rows[name] = torch.zeros(
-                    (self._capacity, *rows.shape[1:]),
-                    dtype=rows.dtype,
-                    device=self._device,
-                )
+                self._rows[name] = torch.zeros((self._capacity, *rows.shape[1:]), dtype=rows.dtype, device=self._device)
             self._rows[name][places.to(self._device)] = rows.to(self._device)
         self.drawn += count
 

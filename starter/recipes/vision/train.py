@@ -25,7 +25,6 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import augment
-from check import check
 from llama_pajamas_starter.vocabulary import OBJECTS
 from losses import contrastive_loss, detection_loss
 from networks import Detector, Embedder, VisionTransformer
@@ -49,36 +48,24 @@ def build() -> dict[str, nn.Module]:
     }
 
 
-def detect_step(
-    model: nn.Module, batch: dict[str, Tensor]
-) -> tuple[Any, Callable[[Any], Tensor]]:
-    images, boxes, labels = augment.detection(
-        batch["image"], batch["boxes"], batch["labels"]
-    )
+def detect_step(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Any, Callable[[Any], Tensor]]:
+    images, boxes, labels = augment.detection(batch["image"], batch["boxes"], batch["labels"])
     images = images.contiguous(memory_format=torch.channels_last)
-    return (lambda: model(images)), lambda output: detection_loss(
-        model, output, boxes, labels
-    )  # type: ignore[arg-type]
+    return (lambda: model(images)), lambda output: detection_loss(model, output, boxes, labels)  # type: ignore[arg-type]
 
 
-def classify_step(
-    model: nn.Module, batch: dict[str, Tensor]
-) -> tuple[Any, Callable[[Any], Tensor]]:
+def classify_step(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Any, Callable[[Any], Tensor]]:
     images = (augment.whole(batch["image"], True, 0.75, 1.2, 0.12, 0.12) - 0.5) / 0.5
     loss = nn.CrossEntropyLoss(label_smoothing=0.05)
     return (lambda: model(images)), lambda output: loss(output.float(), batch["labels"])
 
 
-def embed_step(
-    model: nn.Module, batch: dict[str, Tensor]
-) -> tuple[Any, Callable[[Any], Tensor]]:
+def embed_step(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Any, Callable[[Any], Tensor]]:
     images = (augment.whole(batch["image"], False, 0.8, 1.04, 0.04, 0.06) - 0.5) / 0.5
     rows = torch.arange(len(images), device=images.device)
     variant = torch.randint(VARIANTS, (len(images),), device=images.device)
     ids, told = batch["ids"][rows, variant], batch["told"][rows, variant]
-    return (
-        lambda: (model.image(images), model.text(ids))
-    ), lambda output: contrastive_loss(  # type: ignore[operator]
+    return (lambda: (model.image(images), model.text(ids))), lambda output: contrastive_loss(  # type: ignore[operator]
         output[0].float(),
         output[1].float(),
         model.temperature,
@@ -101,19 +88,9 @@ class Average:
     def update(self, model: nn.Module) -> None:
         self._steps += 1
         keep = min(0.9985, (1 + self._steps) / (10 + self._steps))
-        pairs = list(
-            zip(
-                self.model.state_dict().values(),
-                model.state_dict().values(),
-                strict=True,
-            )
-        )
-        floats = [
-            (mine, theirs) for mine, theirs in pairs if mine.dtype.is_floating_point
-        ]
-        torch._foreach_lerp_(
-            [mine for mine, _ in floats], [theirs for _, theirs in floats], 1 - keep
-        )
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        floats = [(mine, theirs) for mine, theirs in pairs if mine.dtype.is_floating_point]
+        torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], 1 - keep)
         for mine, theirs in pairs:
             if not mine.dtype.is_floating_point:
                 mine.copy_(theirs)
@@ -136,9 +113,7 @@ class Trainer:
         self.state["models"].update(resumed.get("models", {}))
         self.state["held_out"].update(resumed.get("held_out", {}))
         device = options.device
-        capacities = options.pool or (
-            (20_000, 120_000, 120_000) if device == "cuda" else (3_000, 12_000, 12_000)
-        )
+        capacities = options.pool or ((20_000, 120_000, 120_000) if device == "cuda" else (3_000, 12_000, 12_000))
         self._pools = [Pool(capacity, device) for capacity in capacities]
 
     def _collect(self, wait: bool = False) -> None:
@@ -155,9 +130,7 @@ class Trainer:
         pool = self._pools[task]
         while len(pool) < min(self._options.least[task], pool._capacity):
             self._collect(wait=True)
-        logger.info(
-            "%s: pool of %d after %.1f s", name, len(pool), time.monotonic() - waited
-        )
+        logger.info("%s: pool of %d after %.1f s", name, len(pool), time.monotonic() - waited)
         model = build()[name].to(device)
         if name in self._resumed.get("models", {}):
             model.load_state_dict(self._resumed["models"][name])
@@ -167,14 +140,9 @@ class Trainer:
         average = Average(model)
         vectors = [p for p in model.parameters() if p.ndim < 2]
         matrices = [p for p in model.parameters() if p.ndim >= 2]
-        rate = RATES[task] * (0.5 if self._round else 1)
-        groups = [
-            {"params": matrices, "weight_decay": DECAYS[task]},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(
-            groups, lr=rate, betas=(0.9, 0.98), fused=device == "cuda"
-        )
+        rate = RATES[task] * (0.5 if name in self._resumed.get("models", {}) else 1)
+        groups = [{"params": matrices, "weight_decay": DECAYS[task]}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=device == "cuda")
         begin, steps, running = time.monotonic(), 0, torch.zeros((), device=device)
         said = begin
         while True:
@@ -185,17 +153,11 @@ class Trainer:
                 self._drawers.want(following)
             if steps % 2 == 0:
                 self._collect()
-            factor = min(part / 0.04, 1, (steps + 1) / 200) * (
-                0.5 * (1 + math.cos(math.pi * part)) * 0.99 + 0.01
-            )
+            factor = min(part / 0.04, 1, (steps + 1) / 200) * (0.5 * (1 + math.cos(math.pi * part)) * 0.99 + 0.01)
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
             forward, loss_of = STEPS[task](model, pool.sample(size))
-            context = (
-                torch.autocast("cuda", torch.bfloat16)
-                if device == "cuda"
-                else contextlib.nullcontext()
-            )
+            context = torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
             with context:
                 output = forward()
             loss = loss_of(output)
@@ -211,77 +173,38 @@ class Trainer:
                 if now - said > 10:
                     said = now
                     shown = running.item() / (1 - 0.98**steps)
-                    logger.info(
-                        "%s: %3.0f %% step %d loss %.4f drawn %d",
-                        name,
-                        part * 100,
-                        steps,
-                        shown,
-                        pool.drawn,
-                    )
+                    logger.info("%s: %3.0f %% step %d loss %.4f drawn %d", name, part * 100, steps, shown, pool.drawn)
         self.state["models"][name] = {
-            k: v.detach().float().cpu().contiguous()
-            for k, v in average.model.state_dict().items()
+            k: v.detach().float().cpu().contiguous() for k, v in average.model.state_dict().items()
         }
         self.state["steps"][name] = self.state["steps"].get(name, 0) + steps
-        logger.info(
-            "%s: %d steps of %d, %d examples drawn", name, steps, size, pool.drawn
-        )
+        logger.info("%s: %d steps of %d, %d examples drawn", name, steps, size, pool.drawn)
         torch.save(self.state, self._options.out / "vision.pt")
-        found = check(
-            name,
-            average.model.to("cpu", memory_format=torch.contiguous_format),
-            self._options.checked,
-        )
-        self.state["held_out"][name] = found
-        logger.info("%s: held out %s", name, json.dumps(found))
-        torch.save(self.state, self._options.out / "vision.pt")
+        if self._options.checked:
+            # Here, because training itself does without run-core's backends.
+            from check import check
+
+            found = check(name, average.model, self._options.checked)
+            self.state["held_out"][name] = found
+            logger.info("%s: held out %s", name, json.dumps(found))
+            torch.save(self.state, self._options.out / "vision.pt")
         # The next network's pool needs the room.
         self._pools[task] = Pool(1, device)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for vision.pt and vision.log"
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=8.0, help="wall time for all three"
-    )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        choices=("cuda", "cpu"),
-    )
-    parser.add_argument(
-        "--resume", type=Path, help="folder of an earlier run to go on from"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for vision.pt and vision.log")
+    parser.add_argument("--minutes", type=float, default=8.0, help="wall time for all three")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cuda", "cpu"))
+    parser.add_argument("--resume", type=Path, help="folder of an earlier run to go on from")
     parser.add_argument("--workers", type=int, default=4, help="processes that draw")
     parser.add_argument("--tasks", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument(
-        "--shares",
-        type=float,
-        nargs=3,
-        default=SHARES,
-        help="of the time: detect classify embed",
-    )
-    parser.add_argument(
-        "--checked", type=int, default=200, help="held-out scenes looked at after each"
-    )
-    parser.add_argument(
-        "--batch", type=int, nargs=3, help="batch sizes: detect classify embed"
-    )
-    parser.add_argument(
-        "--least",
-        type=int,
-        nargs=3,
-        help="examples to have before training: detect classify embed",
-    )
-    parser.add_argument(
-        "--pool", type=int, nargs=3, help="examples kept: detect classify embed"
-    )
+    parser.add_argument("--shares", type=float, nargs=3, default=SHARES, help="of the time: detect classify embed")
+    parser.add_argument("--checked", type=int, default=200, help="held-out scenes measured after each, or 0")
+    parser.add_argument("--batch", type=int, nargs=3, help="batch sizes: detect classify embed")
+    parser.add_argument("--least", type=int, nargs=3, help="examples to have before training: detect classify embed")
+    parser.add_argument("--pool", type=int, nargs=3, help="examples kept: detect classify embed")
     options = parser.parse_args()
     # Each worker tokenizes for itself; sixteen threads in each would fight.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -289,32 +212,18 @@ def main() -> None:
     options.batch = options.batch or ((128, 768, 1024) if cuda else (16, 128, 256))
     options.least = options.least or ((2500, 8000, 8000) if cuda else (300, 1000, 1000))
     options.out.mkdir(parents=True, exist_ok=True)
-    handlers = [
-        logging.StreamHandler(),
-        logging.FileHandler(options.out / "vision.log"),
-    ]
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=handlers,
-    )
+    handlers = [logging.StreamHandler(), logging.FileHandler(options.out / "vision.log")]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
     # No TF32: in affine_grid it would move boxes and pixels apart by a tenth of a pixel. The networks run in bfloat16.
     torch.backends.cudnn.benchmark = True
-    resumed = (
-        torch.load(options.resume / "vision.pt", weights_only=True)
-        if options.resume
-        else {}
-    )
+    resumed = torch.load(options.resume / "vision.pt", weights_only=True) if options.resume else {}
     torch.manual_seed(int(resumed.get("round", -1)) + 1)
     trainer = Trainer(options, resumed)
     tasks = [task for task in (DETECT, CLASSIFY, EMBED) if NAMES[task] in options.tasks]
     whole = sum(options.shares[task] for task in tasks)
     for number, task in enumerate(tasks):
         seconds = options.minutes * 60 * options.shares[task] / whole
-        trainer.train(
-            task, seconds, tasks[number + 1] if number + 1 < len(tasks) else None
-        )
+        trainer.train(task, seconds, tasks[number + 1] if number + 1 < len(tasks) else None)
 
 
 if __name__ == "__main__":

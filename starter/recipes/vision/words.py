@@ -14,13 +14,7 @@ LENGTH = 20
 def words() -> list[str]:
     """Every word of the captions, in a fixed order."""
     known = ["a", "an", "the", "of", "one", "two", "three", "four", "grey"]
-    for text in (
-        *COLOUR_NAMES,
-        *OBJECTS,
-        *map(plural, OBJECTS),
-        *RELATIONS,
-        *(t.replace("{}", "") for t in TEMPLATES),
-    ):
+    for text in (*COLOUR_NAMES, *OBJECTS, *map(plural, OBJECTS), *RELATIONS, *(t.replace("{}", "") for t in TEMPLATES)):
         known.extend(text.split())
     return list(dict.fromkeys(known))
 
@@ -29,19 +23,13 @@ def make_tokenizer() -> Tokenizer:
     """A Hugging Face tokenizer that pads and cuts to :data:`LENGTH` tokens, marks for start and end included."""
     vocabulary = {word: number for number, word in enumerate([*SPECIAL, *words()])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[1]))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase()]
-    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(behavior="removed"),
-        ]
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(behavior="removed")]
     )
     start, end = SPECIAL[2], SPECIAL[3]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A {end}",
-        special_tokens=[(start, vocabulary[start]), (end, vocabulary[end])],
+        single=f"{start} $A {end}", special_tokens=[(start, vocabulary[start]), (end, vocabulary[end])]
     )
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.enable_truncation(LENGTH)
@@ -52,9 +40,7 @@ def make_tokenizer() -> Tokenizer:
 _TOKENIZER = make_tokenizer()
 
 
-def caption_variants(
-    rng: np.random.Generator, content: Content, count: int
-) -> list[tuple[list[int], list[bool]]]:
+def caption_variants(rng: np.random.Generator, content: Content, count: int) -> list[tuple[list[int], list[bool]]]:
     """Captions of some content: token ids, and which of the six facts each caption tells."""
     texts, masks = [], []
     for _ in range(count):
@@ -64,23 +50,12 @@ def caption_variants(
             # Without the colours: "a car left of a house".
             for colour in (content.colour, content.other_colour):
                 if colour is not None:
-                    text = text.replace(f"an {COLOUR_NAMES[colour]} ", "a ").replace(
-                        f"{COLOUR_NAMES[colour]} ", ""
-                    )
+                    text = text.replace(f"an {COLOUR_NAMES[colour]} ", "a ").replace(f"{COLOUR_NAMES[colour]} ", "")
             mask[2] = mask[5] = False
         if rng.random() < 0.1:
             text = text.replace("gray", "grey")
         if rng.random() < 0.05:
-            text = " ".join(
-                "the" if word in ("a", "an") else word for word in text.split()
-            )
-        texts.append(
-            TEMPLATES[rng.integers(len(TEMPLATES)) if rng.random() < 0.6 else 0].format(
-                text
-            )
-        )
+            text = " ".join("the" if word in ("a", "an") else word for word in text.split())
+        texts.append(TEMPLATES[rng.integers(len(TEMPLATES)) if rng.random() < 0.6 else 0].format(text))
         masks.append(mask)
-    return [
-        (encoding.ids, mask)
-        for encoding, mask in zip(_TOKENIZER.encode_batch(texts), masks, strict=True)
-    ]
+    return [(encoding.ids, mask) for encoding, mask in zip(_TOKENIZER.encode_batch(texts), masks, strict=True)]

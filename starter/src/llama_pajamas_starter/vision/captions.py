@@ -9,20 +9,9 @@ from ..vocabulary import OBJECTS, RELATIONS, plural, spoken
 from .scenes import COLOUR_NAMES, Scene, Thing, _generator, render
 
 #: What a caption can stand in; the first is the caption alone.
-TEMPLATES: Final = (
-    "{}",
-    "a photo of {}",
-    "a picture of {}",
-    "an image of {}",
-    "a drawing of {}",
-)
+TEMPLATES: Final = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}")
 
-_OPPOSITE: Final = {
-    "left of": "right of",
-    "right of": "left of",
-    "above": "below",
-    "below": "above",
-}
+_OPPOSITE: Final = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
 @dataclass(frozen=True)
@@ -64,11 +53,7 @@ def caption(content: Content, *, reverse: bool = False) -> str:
     if content.count > 1:
         return f"{spoken(content.count)} {COLOUR_NAMES[content.colour]} {plural(OBJECTS[content.label])}"
     first = _article(_noun(content.label, content.colour))
-    if (
-        content.relation is None
-        or content.other_label is None
-        or content.other_colour is None
-    ):
+    if content.relation is None or content.other_label is None or content.other_colour is None:
         return first
     second = _article(_noun(content.other_label, content.other_colour))
     if reverse:
@@ -90,19 +75,10 @@ def random_content(rng: np.random.Generator) -> Content:
         other, tint = (label, tint) if rng.random() < 0.5 else (other, colour)
     if (other, tint) == (label, colour):
         other = (label + 1) % len(OBJECTS)
-    return Content(
-        1,
-        label,
-        colour,
-        RELATIONS[0] if rng.random() < 0.5 else RELATIONS[2],
-        other,
-        tint,
-    )
+    return Content(1, label, colour, RELATIONS[0] if rng.random() < 0.5 else RELATIONS[2], other, tint)
 
 
-def captioned(
-    seed: int, content: Content | None = None, size: int | None = None
-) -> tuple[Scene, Content]:
+def captioned(seed: int, content: Content | None = None, size: int | None = None) -> tuple[Scene, Content]:
     """Draws a scene for a caption.
 
     Args:
@@ -118,28 +94,16 @@ def captioned(
         height = int(width * rng.uniform(0.75, 1.33))
     else:
         width = height = size
-    return render(
-        rng,
-        _things(rng, content, width, height),
-        width,
-        height,
-        clutter=int(rng.integers(0, 3)),
-    ), content
+    return render(rng, _things(rng, content, width, height), width, height, clutter=int(rng.integers(0, 3))), content
 
 
-def _things(
-    rng: np.random.Generator, content: Content, width: int, height: int
-) -> list[Thing]:
+def _things(rng: np.random.Generator, content: Content, width: int, height: int) -> list[Thing]:
     small = min(width, height)
     if content.count > 1:
         spots = _apart(rng, content.count, width, height)
         half = small * rng.uniform(0.15, 0.19)
         return [Thing(content.label, content.colour, x, y, half) for x, y in spots]
-    if (
-        content.relation is None
-        or content.other_label is None
-        or content.other_colour is None
-    ):
+    if content.relation is None or content.other_label is None or content.other_colour is None:
         half = small * rng.uniform(0.18, 0.44)
         x, y = (rng.uniform(half, side - half) for side in (width, height))
         return [Thing(content.label, content.colour, x, y, half)]
@@ -162,9 +126,7 @@ def _things(
     ]
 
 
-def _apart(
-    rng: np.random.Generator, count: int, width: int, height: int
-) -> list[tuple[float, float]]:
+def _apart(rng: np.random.Generator, count: int, width: int, height: int) -> list[tuple[float, float]]:
     """Places that keep a distance: one cell of a 2 x 2 grid each, jittered."""
     cells = rng.permutation(4)[:count]
     return [

@@ -1,43 +1,30 @@
 """How well a detector, a classifier and an embedder read held-out scenes: mAP, top-1, text-to-image R@1.
 
-The functions take plain callables, so that any runtime, or a bare network, can be measured.
+They measure any :class:`VisionBackend`, so every runtime is judged alike.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from llama_pajamas_run_core.backends.vision import VisionBackend
+from llama_pajamas_run_core.dsp.boxes import iou_matrix
+from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image
 from numpy.typing import NDArray
 
 from ..vocabulary import OBJECTS
 from .captions import Content, caption, captioned, random_content
 from .scenes import HELD_OUT_SEEDS, scene, single_object
 
-Image = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 
 
 class Found(NamedTuple):
     """Detections in one image: boxes (n, 4) x0, y0, x1, y1 in its pixels, scores (n,), labels (n,)."""
 
-    boxes: Floats
-    scores: Floats
-    labels: NDArray[np.integer[Any]]
-
-
-def iou(first: Floats, second: Floats) -> Floats:
-    """Intersection over union of every box of (n, 4) with every box of (m, 4): (n, m)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    area = np.prod(first[:, 2:] - first[:, :2], axis=-1)[:, None] + np.prod(
-        second[:, 2:] - second[:, :2], axis=-1
-    )
-    union = area - shared
-    result: Floats = np.divide(
-        shared, union, out=np.zeros_like(shared), where=union > 0
-    )
-    return result
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
 
 
 def average_precision(right: NDArray[np.bool_], scores: Floats, truths: int) -> float:
@@ -63,7 +50,7 @@ def average_precision(right: NDArray[np.bool_], scores: Floats, truths: int) -> 
 
 def mean_average_precision(
     found: Sequence[Found],
-    truth: Sequence[tuple[Floats, NDArray[np.integer[Any]]]],
+    truth: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
     classes: int,
     thresholds: Sequence[float] = (0.5,),
 ) -> dict[float, float]:
@@ -86,54 +73,57 @@ def mean_average_precision(
                 mine, wanted = image.labels == label, boxes[labels == label]
                 truths += len(wanted)
                 order = np.argsort(-image.scores[mine], kind="stable")
-                overlaps = iou(image.boxes[mine][order], wanted)
+                overlaps = iou_matrix(image.boxes[mine][order], wanted)
                 free = np.ones(len(wanted), dtype=bool)
                 for row, score in zip(overlaps, image.scores[mine][order], strict=True):
-                    best = (
-                        int(np.argmax(np.where(free, row, -1.0))) if free.any() else -1
-                    )
+                    best = int(np.argmax(np.where(free, row, -1.0))) if free.any() else -1
                     hit = best >= 0 and bool(row[best] >= threshold)
                     if hit:
                         free[best] = False
                     right.append(hit)
                     scores.append(float(score))
-            value = average_precision(
-                np.array(right, dtype=bool), np.array(scores), truths
-            )
+            value = average_precision(np.array(right, dtype=bool), np.array(scores), truths)
             if not np.isnan(value):
                 values.append(value)
         result[threshold] = float(np.mean(values)) if values else 0.0
     return result
 
 
-def detector(detect: Callable[[Image], Found], count: int = 300) -> dict[str, float]:
-    """mAP50 and mAP50-95 of a detector on ``count`` held-out scenes.
-
-    Args:
-        detect: detections in a (height, width, 3) RGB image, down to a confidence of about 0.01.
-        count: scenes.
-    """
-    scenes = [scene(HELD_OUT_SEEDS[index]) for index in range(count)]
-    found = [detect(drawn.image) for drawn in scenes]
-    thresholds = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
-    values = mean_average_precision(
-        found, [(one.boxes, one.labels) for one in scenes], len(OBJECTS), thresholds
+def as_found(detections: Sequence[Detection]) -> Found:
+    """One image's detections as arrays."""
+    corners = [(one.box.x1, one.box.y1, one.box.x2, one.box.y2) for one in detections]
+    return Found(
+        np.array(corners, dtype=np.float32).reshape(-1, 4),
+        np.array([one.confidence for one in detections], dtype=np.float32),
+        np.array([one.class_id for one in detections], dtype=np.int64),
     )
+
+
+def detector(backend: VisionBackend, count: int = 300) -> dict[str, float]:
+    """mAP50 and mAP50-95 of a detector on ``count`` held-out scenes."""
+    options = DetectOptions(confidence=0.01, iou=0.6)
+    found, truth = [], []
+    for seed in HELD_OUT_SEEDS[:count]:
+        drawn = scene(seed)
+        found.append(as_found(backend.detect([Image(drawn.image)], options)[0]))
+        truth.append((drawn.boxes, drawn.labels))
+    thresholds = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
+    values = mean_average_precision(found, truth, len(OBJECTS), thresholds)
     return {
         "mAP50": round(values[0.5], 4),
         "mAP50-95": round(float(np.mean(list(values.values()))), 4),
         "scenes": count,
-        "objects": sum(len(one.labels) for one in scenes),
+        "objects": sum(len(labels) for _, labels in truth),
     }
 
 
-def classifier(classify: Callable[[Image], int], count: int = 300) -> dict[str, float]:
-    """Top-1 accuracy on ``count`` held-out images; ``classify`` gives the index of the most likely object."""
+def classifier(backend: VisionBackend, count: int = 1000) -> dict[str, float]:
+    """Top-1 accuracy of a classifier on ``count`` held-out images of one object."""
     right = 0
-    for index in range(count):
-        drawn = single_object(HELD_OUT_SEEDS[index])
-        right += int(classify(drawn.image) == drawn.labels[0])
-    return {"top-1": round(right / count, 4), "images": count}
+    for seed in HELD_OUT_SEEDS[:count]:
+        drawn = single_object(seed)
+        right += backend.classify([Image(drawn.image)], top=1)[0][0].class_id == drawn.labels[0]
+    return {"top-1": round(float(right / count), 4), "images": count}
 
 
 def retrieval_set(count: int = 100, group: int = 0) -> list[tuple[Image, str]]:
@@ -144,33 +134,18 @@ def retrieval_set(count: int = 100, group: int = 0) -> list[tuple[Image, str]]:
         contents.setdefault(random_content(rng))
     first = 1000 * (group + 1)
     return [
-        (
-            captioned(HELD_OUT_SEEDS[first + index], content)[0].image,
-            caption(content, reverse=index % 2 == 1),
-        )
+        (Image(captioned(HELD_OUT_SEEDS[first + index], content)[0].image), caption(content, reverse=index % 2 == 1))
         for index, content in enumerate(contents)
     ]
 
 
-def embedder(
-    embed_image: Callable[[Image], Floats],
-    embed_text: Callable[[str], Floats],
-    groups: int = 3,
-    count: int = 100,
-) -> dict[str, float]:
-    """Retrieval among ``count`` distinct captions, averaged over ``groups`` sets of them.
-
-    Args:
-        embed_image: vector of an image, of length one.
-        embed_text: vector of a text, of length one.
-        groups: how many sets.
-        count: images and captions in a set.
-    """
+def embedder(backend: VisionBackend, groups: int = 5, count: int = 100) -> dict[str, float]:
+    """Retrieval among ``count`` distinct captions, averaged over ``groups`` sets of them."""
     to_image, to_text, within = [], [], []
     for group in range(groups):
         pairs = retrieval_set(count, group)
-        images = np.stack([embed_image(image) for image, _ in pairs])
-        texts = np.stack([embed_text(text) for _, text in pairs])
+        images = backend.embed([image for image, _ in pairs])
+        texts = backend.embed_text([text for _, text in pairs])
         likeness = texts @ images.T
         own = np.arange(count)
         to_image.append(np.mean(likeness.argmax(axis=1) == own))

@@ -19,9 +19,7 @@ WHITE: Colour = (248, 248, 245)
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """The colour between two colours; ``share`` 0 gives the first, 1 the second."""
-    red, green, blue = (
-        round(a + (b - a) * share) for a, b in zip(first, second, strict=True)
-    )
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
@@ -60,9 +58,7 @@ class Pen:
         self._supersampling = supersampling
         self._outline = outline
         turn = np.radians(angle)
-        rotation = np.array(
-            [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
-        )
+        rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
         stretch = np.diag([-scale[0] if flip else scale[0], scale[1]])
         self._matrix = stretch @ rotation * supersampling
         self._centre = np.array(centre) * supersampling
@@ -83,9 +79,7 @@ class Pen:
         flat: list[float] = placed.ravel().tolist()
         return flat
 
-    def polygon(
-        self, points: Points | NDArray[np.float64], fill: Colour, outlined: bool = False
-    ) -> None:
+    def polygon(self, points: Points | NDArray[np.float64], fill: Colour, outlined: bool = False) -> None:
         """Fills a polygon; ``outlined`` lets the pen's outline follow its edge."""
         corners = np.asarray(points, dtype=np.float64)
         width = 0
@@ -94,26 +88,13 @@ class Pen:
         placed = self._place(corners, width / 2)
         self._draw.polygon(placed, fill=fill)
         if outlined and self._outline is not None:
-            self._draw.line(
-                [*placed, *placed[:4]],
-                fill=self._outline[0],
-                width=width,
-                joint="curve",
-            )
+            self._draw.line([*placed, *placed[:4]], fill=self._outline[0], width=width, joint="curve")
 
     def rectangle(
-        self,
-        left: float,
-        top: float,
-        right: float,
-        bottom: float,
-        fill: Colour,
-        outlined: bool = False,
+        self, left: float, top: float, right: float, bottom: float, fill: Colour, outlined: bool = False
     ) -> None:
         """Fills a rectangle."""
-        self.polygon(
-            [(left, top), (right, top), (right, bottom), (left, bottom)], fill, outlined
-        )
+        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], fill, outlined)
 
     def ellipse(
         self,
@@ -129,27 +110,18 @@ class Pen:
     ) -> None:
         """Fills an ellipse, or the part of it between two angles (degrees, clockwise from the right)."""
         whole = end - start >= 360
-        rim = _circle(start, end - 10 if whole else end, 36 if whole else 20) * (
-            radius_x,
-            radius_y,
-        )
+        rim = _circle(start, end - 10 if whole else end, 36 if whole else 20) * (radius_x, radius_y)
         if tilt:
             turn = np.radians(tilt)
-            rim = rim @ np.array(
-                [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
-            )
+            rim = rim @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
         self.polygon(rim + (x, y), fill, outlined)
 
-    def sector(
-        self, x: float, y: float, radius: float, start: int, end: int, fill: Colour
-    ) -> None:
+    def sector(self, x: float, y: float, radius: float, start: int, end: int, fill: Colour) -> None:
         """Fills a sector of a circle."""
         rim = _circle(start, end, 12) * radius + (x, y)
         self.polygon(np.concatenate([rim, [[x, y]]]), fill)
 
-    def line(
-        self, points: Points | NDArray[np.float64], width: float, fill: Colour
-    ) -> None:
+    def line(self, points: Points | NDArray[np.float64], width: float, fill: Colour) -> None:
         """Draws a line through points; the width is in units."""
         pixels = max(1, round(width * self._unit))
         placed = self._place(np.asarray(points, dtype=np.float64), pixels / 2)

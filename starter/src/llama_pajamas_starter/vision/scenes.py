@@ -65,19 +65,13 @@ def _jittered(rng: np.random.Generator, colour: int) -> Colour:
     name = COLOUR_NAMES[colour]
     # A tint turns gray into another colour sooner than it turns red.
     tint = 4 if name == "gray" else 10
-    values = np.array(COLOURS[name], dtype=np.float64) * rng.uniform(
-        0.9, 1.08
-    ) + rng.uniform(-tint, tint, 3)
+    values = np.array(COLOURS[name], dtype=np.float64) * rng.uniform(0.9, 1.08) + rng.uniform(-tint, tint, 3)
     red, green, blue = (int(v) for v in np.clip(values, 0, 255))
     return red, green, blue
 
 
 def _paint(
-    rng: np.random.Generator,
-    canvas: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    thing: Thing,
-    supersampling: int,
+    rng: np.random.Generator, canvas: Image.Image, draw: ImageDraw.ImageDraw, thing: Thing, supersampling: int
 ) -> tuple[float, float, float, float]:
     """Draws one object on a canvas; returns its box in image pixels, not clipped."""
     name = OBJECTS[thing.label]
@@ -111,19 +105,11 @@ def _camera(rng: np.random.Generator, image: Image.Image) -> NDArray[np.uint8]:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
     pixels: NDArray[np.uint8] = np.asarray(image)
     if rng.random() < 0.5:
-        table = (
-            np.arange(256, dtype=np.float32)[:, None]
-            * rng.uniform(0.88, 1.1)
-            * rng.uniform(0.97, 1.03, 3)
-        )
+        table = np.arange(256, dtype=np.float32)[:, None] * rng.uniform(0.88, 1.1) * rng.uniform(0.97, 1.03, 3)
         table = np.clip(table + rng.uniform(-10, 10), 0, 255).astype(np.uint8)
-        pixels = np.stack(
-            [table[:, channel][pixels[..., channel]] for channel in range(3)], axis=-1
-        )
+        pixels = np.stack([table[:, channel][pixels[..., channel]] for channel in range(3)], axis=-1)
     if rng.random() < 0.25:
-        noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(
-            rng.uniform(2, 10)
-        )
+        noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(2, 10))
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.35:
         packed = io.BytesIO()
@@ -161,9 +147,7 @@ def render(
     image = canvas.reduce(supersampling) if supersampling > 1 else canvas
     limits = np.array([width, height, width, height], dtype=np.float32)
     return Scene(
-        image=_camera(rng, image)
-        if camera
-        else np.ascontiguousarray(np.asarray(image)),
+        image=_camera(rng, image) if camera else np.ascontiguousarray(np.asarray(image)),
         boxes=np.clip(np.array(boxes, dtype=np.float32).reshape(-1, 4), 0, limits),
         labels=np.array([thing.label for thing in things], dtype=np.int64),
         colours=np.array([thing.colour for thing in things], dtype=np.int64),
@@ -180,19 +164,13 @@ def _overlap(first: Thing, second: Thing) -> float:
     return across * down / (4 * min(first.half, second.half) ** 2)
 
 
-def _scattered(
-    rng: np.random.Generator, count: int, width: int, height: int
-) -> list[Thing]:
+def _scattered(rng: np.random.Generator, count: int, width: int, height: int) -> list[Thing]:
     longest = max(width, height)
     things: list[Thing] = []
     largest = 0.24 if count <= 3 else 0.17
     for _ in range(count):
         for _attempt in range(12):
-            half = (
-                longest
-                * rng.uniform(0.05, largest)
-                * (0.75 if rng.random() < 0.4 else 1)
-            )
+            half = longest * rng.uniform(0.05, largest) * (0.75 if rng.random() < 0.4 else 1)
             half = min(max(half, 0.045 * longest), 0.46 * min(width, height))
             edge = half * (0.75 if rng.random() < 0.12 else 1.02)
             if 2 * edge >= min(width, height):
@@ -215,11 +193,7 @@ def _arranged(rng: np.random.Generator, width: int, height: int) -> list[Thing]:
     kind = rng.integers(4)
     if kind == 0:
         columns, rows = (3, 2) if width >= height else (2, 3)
-        spots = [
-            ((c + 0.5) / columns, (r + 0.5) / rows)
-            for r in range(rows)
-            for c in range(columns)
-        ]
+        spots = [((c + 0.5) / columns, (r + 0.5) / rows) for r in range(rows) for c in range(columns)]
         half = 0.4 * min(width / columns, height / rows)
     elif kind == 1:
         count = int(rng.integers(3, 6))
@@ -234,13 +208,7 @@ def _arranged(rng: np.random.Generator, width: int, height: int) -> list[Thing]:
         spots = [(0.5 + 0.33 * np.cos(a), 0.5 + 0.33 * np.sin(a)) for a in angles]
         half = 0.13 * min(width, height)
     return [
-        Thing(
-            int(rng.integers(len(OBJECTS))),
-            int(rng.integers(len(COLOUR_NAMES))),
-            x * width,
-            y * height,
-            half,
-        )
+        Thing(int(rng.integers(len(OBJECTS))), int(rng.integers(len(COLOUR_NAMES))), x * width, y * height, half)
         for x, y in spots
     ]
 
@@ -256,12 +224,8 @@ def scene(seed: int, width: int | None = None, height: int | None = None) -> Sce
     rng = _generator(seed, 0)
     if width is None or height is None:
         longest = int(rng.integers(224, 641))
-        shortest = int(
-            longest * rng.choice([1.0, 0.75, 0.6667, 0.5625, rng.uniform(0.55, 1)])
-        )
-        width, height = (
-            (longest, shortest) if rng.random() < 0.65 else (shortest, longest)
-        )
+        shortest = int(longest * rng.choice([1.0, 0.75, 0.6667, 0.5625, rng.uniform(0.55, 1)]))
+        width, height = (longest, shortest) if rng.random() < 0.65 else (shortest, longest)
     if _is_held_out(seed) and rng.random() < 0.3:
         things = _arranged(rng, width, height)
     else:
@@ -277,13 +241,7 @@ def single_object(seed: int, size: int | None = None) -> Scene:
     half = size * rng.uniform(0.27, 0.5)
     slack = max(size / 2 - half, 0.03 * size)
     x, y = size / 2 + rng.uniform(-slack, slack, 2)
-    thing = Thing(
-        int(rng.integers(len(OBJECTS))),
-        int(rng.integers(len(COLOUR_NAMES))),
-        float(x),
-        float(y),
-        half,
-    )
+    thing = Thing(int(rng.integers(len(OBJECTS))), int(rng.integers(len(COLOUR_NAMES))), float(x), float(y), half)
     return render(rng, [thing], size, size, clutter=int(rng.integers(0, 4)))
 
 
@@ -297,13 +255,7 @@ def demo_scene(seed: int = 7, width: int = 480, height: int = 320) -> Scene:
     colours = rng.choice(len(COLOUR_NAMES), 3, replace=False)
     half = 0.26 * min(width / 2, height)
     things = [
-        Thing(
-            int(label),
-            int(colour),
-            width * (0.19 + 0.31 * place),
-            height * rng.uniform(0.42, 0.58),
-            half,
-        )
+        Thing(int(label), int(colour), width * (0.19 + 0.31 * place), height * rng.uniform(0.42, 0.58), half)
         for place, (label, colour) in enumerate(zip(labels, colours, strict=True))
     ]
     return render(rng, things, width, height, supersampling=4, camera=False)
@@ -312,6 +264,4 @@ def demo_scene(seed: int = 7, width: int = 480, height: int = 320) -> Scene:
 def describe(drawn: Scene) -> list[str]:
     """Colour and name of each object, left to right: ``["red car", "blue house"]``."""
     order = np.argsort(drawn.boxes[:, 0])
-    return [
-        f"{COLOUR_NAMES[drawn.colours[i]]} {OBJECTS[drawn.labels[i]]}" for i in order
-    ]
+    return [f"{COLOUR_NAMES[drawn.colours[i]]} {OBJECTS[drawn.labels[i]]}" for i in order]
