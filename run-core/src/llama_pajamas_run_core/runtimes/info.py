@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from llama_pajamas_run_core.backends.base import Backend
+from llama_pajamas_run_core.errors import MissingDependency
 from llama_pajamas_run_core.types.hardware import HardwareProfile
 from llama_pajamas_run_core.types.tasks import Task
 
@@ -16,7 +17,7 @@ class Room:
 
     Attributes:
         backend: "module:Class" of the backend.
-        formats: the artifact formats it loads, by the names in ``artifacts.formats``.
+        formats: the artifact formats it loads, by the names in ``artifacts.formats``, the best one first.
         families: model families for people ("Llama, Qwen, Mistral, ...").
         modules: the import names of the packages it needs.
         install: the command that installs them.
@@ -30,15 +31,17 @@ class Room:
 
     def missing(self) -> tuple[str, ...]:
         """The import names of the packages that are not installed. Imports nothing."""
-        return tuple(name for name in self.modules if find_spec(name) is None)
+        return tuple(name for name in self.modules if not _installed(name))
 
     def load_class(self) -> type[Backend]:
         """Import the backend's class.
 
         Raises:
-            MissingDependency: a package it needs is not installed.
+            MissingDependency: a package it needs is not installed; the message is the install line.
         """
         module, _, name = self.backend.partition(":")
+        if missing := self.missing():
+            raise MissingDependency(name, package=", ".join(missing), install=self.install)
         loaded: type[Backend] = getattr(import_module(module), name)
         return loaded
 
@@ -52,9 +55,10 @@ class RuntimeInfo:
     Attributes:
         name: short and unique ("gguf").
         title: for people ("llama.cpp and whisper.cpp").
-        rooms: the tasks it does.
+        rooms: the tasks it does; a task without a room is not offered.
         hardware: what it runs on, for people.
-        supports: given a machine, None if the runtime runs on it, else the reason why not.
+        supports: given a machine, None if the runtime runs on it, else the reason why not. Pure; never raises.
+        present: what ``supports`` found where it returned None, for people ("driver found").
     """
 
     name: str
@@ -62,3 +66,33 @@ class RuntimeInfo:
     rooms: Mapping[Task, Room]
     hardware: str
     supports: Callable[[HardwareProfile], str | None] = field(repr=False)
+    present: str = "the hardware fits"
+
+    def public_classes(self) -> dict[str, Room]:
+        """The rooms by the name of their backend's class, as the runtime's package exports them."""
+        return {room.backend.partition(":")[2]: room for room in self.rooms.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeState:
+    """A runtime with what this environment lacks for it: all that the selection needs to know.
+
+    Attributes:
+        info: the descriptor.
+        missing: for a task whose packages are not all installed, the import names of those missing.
+    """
+
+    info: RuntimeInfo
+    missing: Mapping[Task, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, info: RuntimeInfo) -> "RuntimeState":
+        """The state of a runtime in this environment. Imports no SDK."""
+        return cls(info, {task: missing for task, room in info.rooms.items() if (missing := room.missing())})
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ModuleNotFoundError, ValueError):  # the parent of a dotted name is missing, or sys.modules blocks the name
+        return False

@@ -1,0 +1,1 @@
+"""Which runtime serves a task on a machine, and why."""

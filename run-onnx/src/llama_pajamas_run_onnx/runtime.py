@@ -1,0 +1,35 @@
+"""What run-onnx is. Imports no SDK."""
+
+from llama_pajamas_run_core.runtimes.info import Room, RuntimeInfo
+from llama_pajamas_run_core.types.hardware import HardwareProfile
+from llama_pajamas_run_core.types.tasks import Task
+
+
+def _supports(profile: HardwareProfile) -> str | None:
+    if profile.system in ("iOS", "Android"):
+        return f"run-onnx has no package for {profile.system}"
+    return None
+
+
+RUNTIME = RuntimeInfo(
+    name="onnx",
+    title="ONNX Runtime",
+    rooms={
+        Task.VISION: Room(
+            "llama_pajamas_run_onnx.vision:ONNXVisionBackend",
+            formats=("onnx-vision",),
+            families="YOLOv8 and YOLO11 detectors, classifiers (ResNet, ViT, ...), CLIP-style image and text embedders",
+            modules=("onnxruntime", "tokenizers"),
+            install="uv pip install onnxruntime tokenizers",
+        ),
+        Task.TTS: Room(
+            "llama_pajamas_run_onnx.tts:ONNXTTSBackend",
+            formats=("piper", "kokoro"),
+            families="Piper voices, Kokoro",
+            modules=("onnxruntime", "piper", "kokoro_onnx"),
+            install="uv pip install onnxruntime piper-tts kokoro-onnx",
+        ),
+    },
+    hardware="any CPU; GPUs where the installed ONNX Runtime has a provider for them",
+    supports=_supports,
+)
