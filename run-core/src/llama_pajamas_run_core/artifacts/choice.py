@@ -25,10 +25,16 @@ DEFAULT_QUANTIZATIONS: Final = (
 )  # fmt: skip
 
 _QUANTIZATION = re.compile(
-    r"(?:^|[-_./])"
-    r"((?:UD-)?(?:(?:IQ|TQ|Q)\d(?:_(?:K|\d|XXS|XS|S|M|L|XL|NL))*|MXFP4(?:_MOE)?|NVFP4|BF16|FP16|F16|FP32|F32))"
-    r"(?=$|[-_.])",
-    re.IGNORECASE,
+    r"""(?:^|[-_./])
+    (
+        (?:UD-)?  # Unsloth's dynamic quantizations
+        (?:
+            (?:IQ|TQ|Q)\d (?:_(?:K|\d|XXS|XS|S|M|L|XL|NL))*
+            | MXFP4 (?:_MOE)? | NVFP4 | BF16 | FP16 | F16 | FP32 | F32
+        )
+    )
+    (?=$|[-_.])""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _PART = re.compile(r"-(\d{5})-of-(\d{5})$")
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".yaml")

@@ -1,8 +1,8 @@
 """ONNX files, looked into without the onnx package.
 
 An ONNX file is a protobuf message (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Only the envelope is
-walked: enough to tell it from other files, to see that it is whole, to read its metadata and to find the files that hold
-its weights.
+walked: enough to tell it from other files, to see that it is whole, to read its metadata and to find the files that
+hold its weights.
 """
 
 from collections.abc import Iterator, Mapping

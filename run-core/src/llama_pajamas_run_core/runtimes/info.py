@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from llama_pajamas_run_core.backends.base import Backend
 from llama_pajamas_run_core.errors import MissingDependency
 from llama_pajamas_run_core.types.hardware import HardwareProfile
 from llama_pajamas_run_core.types.tasks import Task
+
+if TYPE_CHECKING:  # a descriptor is read without the backends
+    from llama_pajamas_run_core.backends.base import Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Room:
         """The import names of the packages that are not installed. Imports nothing."""
         return tuple(name for name in self.modules if not _installed(name))
 
-    def load_class(self) -> type[Backend]:
+    def load_class(self) -> "type[Backend]":
         """Import the backend's class.
 
         Raises:
@@ -42,7 +45,7 @@ class Room:
         module, _, name = self.backend.partition(":")
         if missing := self.missing():
             raise MissingDependency(name, package=", ".join(missing), install=self.install)
-        loaded: type[Backend] = getattr(import_module(module), name)
+        loaded: "type[Backend]" = getattr(import_module(module), name)
         return loaded
 
 
