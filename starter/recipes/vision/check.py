@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from llama_pajamas_run_core.backends.vision import VisionBackend
-from llama_pajamas_run_core.types.vision import VisionSpec
-from llama_pajamas_starter.vision import evaluate
-from llama_pajamas_starter.vocabulary import OBJECTS
 from networks import Embedder
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from words import make_tokenizer
+
+from llama_pajamas_run_core.backends.vision import VisionBackend
+from llama_pajamas_run_core.types.vision import VisionSpec
+from llama_pajamas_starter.vision import evaluate
+from llama_pajamas_starter.vocabulary import OBJECTS
 
 _HALF = (0.5, 0.5, 0.5)
 SPECS = {

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from llama_pajamas_starter.vocabulary import OBJECTS
 from networks import STRIDES, Detector, Embedder
 from train import build
 from words import LENGTH, PAD, SPECIAL, make_tokenizer, words
+
+from llama_pajamas_starter.vocabulary import OBJECTS
 
 logger = logging.getLogger("vision")
 

@@ -1,4 +1,4 @@
-"""Losses: task-aligned assignment with CIoU, distribution focal and score losses; CLIP's with known duplicates left out.
+"""Losses: task-aligned assignment with CIoU, distribution focal and score losses; CLIP's without known duplicates.
 
 Sources: TOOD (Feng et al. 2021, arXiv:2108.07755), CIoU (Zheng et al. 2019, arXiv:1911.08287), generalized focal loss
 (Li et al. 2020, arXiv:2006.04388), CLIP (arXiv:2103.00020). The weights 7.5, 0.5 and 1.5 are YOLOv8's.

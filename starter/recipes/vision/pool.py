@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from llama_pajamas_starter.vision.captions import Content, captioned
-from llama_pajamas_starter.vision.scenes import TRAIN_SEEDS, scene, single_object
 from numpy.typing import NDArray
 from torch import Tensor
 from words import caption_variants
+
+from llama_pajamas_starter.vision.captions import Content, captioned
+from llama_pajamas_starter.vision.scenes import TRAIN_SEEDS, scene, single_object
 
 DETECT, CLASSIFY, EMBED = range(3)
 MOST_BOXES = 8
@@ -110,21 +111,21 @@ class Pool:
     """A ring of drawn examples on the device; new ones replace the oldest."""
 
     def __init__(self, capacity: int, device: str) -> None:
-        self._capacity, self._device = capacity, device
+        self.capacity, self._device = capacity, device
         self._rows: dict[str, Tensor] = {}
         self.drawn = 0
 
     def __len__(self) -> int:
-        return min(self.drawn, self._capacity)
+        return min(self.drawn, self.capacity)
 
     def add(self, batch: Batch) -> None:
         """Copies a chunk in."""
         count = len(batch["image"])
-        places = (torch.arange(count) + self.drawn) % self._capacity
+        places = (torch.arange(count) + self.drawn) % self.capacity
         for name, values in batch.items():
             rows = torch.from_numpy(values)
             if name not in self._rows:
-                self._rows[name] = torch.zeros((self._capacity, *rows.shape[1:]), dtype=rows.dtype, device=self._device)
+                self._rows[name] = torch.zeros((self.capacity, *rows.shape[1:]), dtype=rows.dtype, device=self._device)
             self._rows[name][places.to(self._device)] = rows.to(self._device)
         self.drawn += count
 

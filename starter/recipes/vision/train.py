@@ -25,11 +25,12 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import augment
-from llama_pajamas_starter.vocabulary import OBJECTS
 from losses import contrastive_loss, detection_loss
 from networks import Detector, Embedder, VisionTransformer
 from pool import CLASSIFY, DETECT, EMBED, VARIANTS, Drawers, Pool
 from words import LENGTH, PAD, SPECIAL, words
+
+from llama_pajamas_starter.vocabulary import OBJECTS
 
 logger = logging.getLogger("vision")
 
@@ -121,6 +122,36 @@ class Trainer:
         if chunk is not None:
             self._pools[chunk[0]].add(chunk[1])
 
+    def _network(self, name: str) -> nn.Module:
+        model = build()[name].to(self._options.device)
+        if name in self._resumed.get("models", {}):
+            model.load_state_dict(self._resumed["models"][name])
+        return model.to(memory_format=torch.channels_last) if name == "detect" else model
+
+    def _optimizer(self, task: int, model: nn.Module) -> torch.optim.Optimizer:
+        vectors = [p for p in model.parameters() if p.ndim < 2]
+        matrices = [p for p in model.parameters() if p.ndim >= 2]
+        rate = RATES[task] * (0.5 if NAMES[task] in self._resumed.get("models", {}) else 1)
+        groups = [{"params": matrices, "weight_decay": DECAYS[task]}, {"params": vectors, "weight_decay": 0.0}]
+        for group in groups:
+            group["initial_lr"] = rate
+        return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=self._options.device == "cuda")
+
+    def _finish(self, name: str, model: nn.Module, steps: int) -> None:
+        """Keeps the averaged weights, writes the checkpoint, measures."""
+        weights = {key: values.detach().float().cpu().contiguous() for key, values in model.state_dict().items()}
+        self.state["models"][name] = weights
+        self.state["steps"][name] = self.state["steps"].get(name, 0) + steps
+        torch.save(self.state, self._options.out / "vision.pt")
+        if self._options.checked:
+            # Here, because training itself does without run-core's backends.
+            from check import check
+
+            found = check(name, model, self._options.checked)
+            self.state["held_out"][name] = found
+            logger.info("%s: held out %s", name, json.dumps(found))
+            torch.save(self.state, self._options.out / "vision.pt")
+
     def train(self, task: int, seconds: float, following: int | None) -> None:
         """Trains one network for so many seconds; the last fifth of them is drawn for the following one."""
         name, device = NAMES[task], self._options.device
@@ -128,34 +159,22 @@ class Trainer:
         size = self._options.batch[task]
         waited = time.monotonic()
         pool = self._pools[task]
-        while len(pool) < min(self._options.least[task], pool._capacity):
+        while len(pool) < min(self._options.least[task], pool.capacity):
             self._collect(wait=True)
         logger.info("%s: pool of %d after %.1f s", name, len(pool), time.monotonic() - waited)
-        model = build()[name].to(device)
-        if name in self._resumed.get("models", {}):
-            model.load_state_dict(self._resumed["models"][name])
-        if task == DETECT:
-            model = model.to(memory_format=torch.channels_last)
-        model.train()
+        model = self._network(name)
         average = Average(model)
-        vectors = [p for p in model.parameters() if p.ndim < 2]
-        matrices = [p for p in model.parameters() if p.ndim >= 2]
-        rate = RATES[task] * (0.5 if name in self._resumed.get("models", {}) else 1)
-        groups = [{"params": matrices, "weight_decay": DECAYS[task]}, {"params": vectors, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=device == "cuda")
+        optimizer = self._optimizer(task, model)
         begin, steps, running = time.monotonic(), 0, torch.zeros((), device=device)
         said = begin
-        while True:
-            part = (time.monotonic() - begin) / seconds
-            if part >= 1:
-                break
+        while (part := (time.monotonic() - begin) / seconds) < 1:
             if following is not None and part > 0.8:
                 self._drawers.want(following)
             if steps % 2 == 0:
                 self._collect()
             factor = min(part / 0.04, 1, (steps + 1) / 200) * (0.5 * (1 + math.cos(math.pi * part)) * 0.99 + 0.01)
             for group in optimizer.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = group["initial_lr"] * factor
             forward, loss_of = STEPS[task](model, pool.sample(size))
             context = torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
             with context:
@@ -168,26 +187,12 @@ class Trainer:
             average.update(model)
             running = running * 0.98 + loss.detach() * 0.02
             steps += 1
-            if steps % 100 == 0 or (device == "cpu" and steps % 10 == 0):
-                now = time.monotonic()
-                if now - said > 10:
-                    said = now
-                    shown = running.item() / (1 - 0.98**steps)
-                    logger.info("%s: %3.0f %% step %d loss %.4f drawn %d", name, part * 100, steps, shown, pool.drawn)
-        self.state["models"][name] = {
-            k: v.detach().float().cpu().contiguous() for k, v in average.model.state_dict().items()
-        }
-        self.state["steps"][name] = self.state["steps"].get(name, 0) + steps
+            if time.monotonic() - said > 10:
+                said = time.monotonic()
+                shown = running.item() / (1 - 0.98**steps)
+                logger.info("%s: %3.0f %% step %d loss %.4f drawn %d", name, part * 100, steps, shown, pool.drawn)
         logger.info("%s: %d steps of %d, %d examples drawn", name, steps, size, pool.drawn)
-        torch.save(self.state, self._options.out / "vision.pt")
-        if self._options.checked:
-            # Here, because training itself does without run-core's backends.
-            from check import check
-
-            found = check(name, average.model, self._options.checked)
-            self.state["held_out"][name] = found
-            logger.info("%s: held out %s", name, json.dumps(found))
-            torch.save(self.state, self._options.out / "vision.pt")
+        self._finish(name, average.model, steps)
         # The next network's pool needs the room.
         self._pools[task] = Pool(1, device)
 

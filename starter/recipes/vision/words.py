@@ -1,10 +1,11 @@
 """The embedder's words: a word-level tokenizer made from the captions that there are, and captions to train on."""
 
 import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
 from llama_pajamas_starter.vision.captions import TEMPLATES, Content, caption
 from llama_pajamas_starter.vision.scenes import COLOUR_NAMES
 from llama_pajamas_starter.vocabulary import OBJECTS, RELATIONS, plural
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 SPECIAL = ("<|pad|>", "<|unk|>", "<|startoftext|>", "<|endoftext|>")
 PAD = 0

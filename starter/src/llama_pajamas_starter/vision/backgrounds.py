@@ -1,11 +1,11 @@
-"""What lies behind the objects: plain, gradient, sky and ground, patterns, noise; and distractors that are no object."""
+"""What lies behind the objects, from a plain colour to noise, and distractors that are no object."""
 
 from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .pen import Colour, mix
+from llama_pajamas_starter.vision.pen import Colour, mix
 
 _SKY: Final[tuple[Colour, ...]] = ((186, 216, 240), (214, 228, 240), (240, 214, 190), (38, 44, 66), (170, 184, 198))
 _GROUND: Final[tuple[Colour, ...]] = ((150, 176, 118), (196, 180, 146), (120, 124, 120), (96, 116, 84), (222, 216, 206))

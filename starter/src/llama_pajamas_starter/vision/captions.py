@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from ..vocabulary import OBJECTS, RELATIONS, plural, spoken
-from .scenes import COLOUR_NAMES, Scene, Thing, _generator, render
+from llama_pajamas_starter.vision.scenes import COLOUR_NAMES, Scene, Thing, _generator, render
+from llama_pajamas_starter.vocabulary import OBJECTS, RELATIONS, plural, spoken
 
 #: What a caption can stand in; the first is the caption alone.
 TEMPLATES: Final = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}")
@@ -116,9 +116,8 @@ def _things(rng: np.random.Generator, content: Content, width: int, height: int)
     # The second lies clearly to one side: the offset across is at most half the offset along.
     drift = 0.5 * (end - begin)
     beside = float(np.clip(middle + rng.uniform(-drift, drift), first, across - first))
-    if content.relation == "left of":
-        places = ((begin, beside), (end, middle))
-    else:
+    places = ((begin, beside), (end, middle))
+    if content.relation != "left of":
         places = ((beside, begin), (middle, end))
     return [
         Thing(content.label, content.colour, *places[0], first),

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.dsp.boxes import iou_matrix
 from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image
-from numpy.typing import NDArray
-
-from ..vocabulary import OBJECTS
-from .captions import Content, caption, captioned, random_content
-from .scenes import HELD_OUT_SEEDS, scene, single_object
+from llama_pajamas_starter.vision.captions import Content, caption, captioned, random_content
+from llama_pajamas_starter.vision.scenes import HELD_OUT_SEEDS, scene, single_object
+from llama_pajamas_starter.vocabulary import OBJECTS
 
 Floats = NDArray[np.floating[Any]]
 
@@ -54,7 +54,7 @@ def mean_average_precision(
     classes: int,
     thresholds: Sequence[float] = (0.5,),
 ) -> dict[float, float]:
-    """mAP over classes at each IoU threshold; within an image, a truth is matched once, by the most confident.
+    """Mean average precision over classes at each IoU threshold; the most confident detection gets a truth, once.
 
     Args:
         found: detections of each image.
@@ -100,7 +100,7 @@ def as_found(detections: Sequence[Detection]) -> Found:
 
 
 def detector(backend: VisionBackend, count: int = 300) -> dict[str, float]:
-    """mAP50 and mAP50-95 of a detector on ``count`` held-out scenes."""
+    """The mAP50 and mAP50-95 of a detector on ``count`` held-out scenes."""
     options = DetectOptions(confidence=0.01, iou=0.6)
     found, truth = [], []
     for seed in HELD_OUT_SEEDS[:count]:

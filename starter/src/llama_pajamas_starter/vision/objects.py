@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from ..vocabulary import OBJECTS
-from .pen import BLACK, WHITE, Colour, Pen, mix
+from llama_pajamas_starter.vision.pen import BLACK, WHITE, Colour, Pen, mix
+from llama_pajamas_starter.vocabulary import OBJECTS
 
 Painter = Callable[[Pen, np.random.Generator, Colour], None]
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from ..vocabulary import COLOURS, OBJECTS
-from .backgrounds import background, distractors
-from .objects import FLIPPED, PAINTERS, TILT
-from .pen import BLACK, WHITE, Colour, Pen
+from llama_pajamas_starter.vision.backgrounds import background, distractors
+from llama_pajamas_starter.vision.objects import FLIPPED, PAINTERS, TILT
+from llama_pajamas_starter.vision.pen import BLACK, WHITE, Colour, Pen
+from llama_pajamas_starter.vocabulary import COLOURS, OBJECTS
 
 #: Seeds of the scenes that the recipes train on.
 TRAIN_SEEDS: Final = range(1_000_000_000)
@@ -248,7 +248,7 @@ def single_object(seed: int, size: int | None = None) -> Scene:
 def demo_scene(seed: int = 7, width: int = 480, height: int = 320) -> Scene:
     """A clean picture for demonstrations: three different objects in a row, each in another colour.
 
-    Seed 7, the default, shows what the READMEs show; its contents are :func:`describe`\\ d the same on every machine.
+    Seed 7, the default, shows what the READMEs show; its contents are the same on every machine.
     """
     rng = _generator(seed, 3)
     labels = rng.choice(len(OBJECTS), 3, replace=False)
