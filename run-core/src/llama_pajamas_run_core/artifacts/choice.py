@@ -20,8 +20,8 @@ from llama_pajamas_run_core.errors import BadInput, Unsupported
 
 #: The quantizations taken where none is asked for, the best compromise of size and quality first.
 DEFAULT_QUANTIZATIONS: Final = (
-    "Q4_K_M", "Q4_K_S", "Q4_K_XL", "IQ4_XS", "IQ4_NL", "Q4_K_L", "Q4_0", "Q4_1", "MXFP4", "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K",
-    "Q8_0", "Q3_K_L", "Q3_K_M", "F16", "BF16", "F32",
+    "Q4_K_M", "Q4_K_S", "Q4_K_XL", "IQ4_XS", "IQ4_NL", "Q4_K_L", "Q4_0", "Q4_1", "MXFP4", "Q5_K_M", "Q5_K_S", "Q5_0",
+    "Q5_1", "Q6_K", "Q8_0", "Q3_K_L", "Q3_K_M", "F16", "BF16", "F32",
 )  # fmt: skip
 
 _QUANTIZATION = re.compile(

@@ -45,7 +45,7 @@ class Room:
         module, _, name = self.backend.partition(":")
         if missing := self.missing():
             raise MissingDependency(name, package=", ".join(missing), install=self.install)
-        loaded: "type[Backend]" = getattr(import_module(module), name)
+        loaded: type[Backend] = getattr(import_module(module), name)
         return loaded
 
 

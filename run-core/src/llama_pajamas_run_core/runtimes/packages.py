@@ -1,7 +1,6 @@
 """The lazy front of a runtime's package: its public names import a backend when they are first used."""
 
 from collections.abc import Callable
-
 from typing import TYPE_CHECKING
 
 from llama_pajamas_run_core.runtimes.info import RuntimeInfo

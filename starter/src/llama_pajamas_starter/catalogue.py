@@ -1,0 +1,122 @@
+"""The starter models as entries of the catalogue: the models that a package brings.
+
+The checkpoints ship with the package; what llama.cpp and whisper.cpp load is derived from them when it is first asked
+for, into the cache folder under the hash of what it is made from.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from llama_pajamas_run_core.artifacts.catalogue import Artifact, ModelEntry
+from llama_pajamas_run_core.artifacts.places import cache_dir
+from llama_pajamas_run_core.types.tasks import Task
+
+#: The folder of the checkpoints, one folder each.
+MODELS: Final = Path(__file__).parent / "models"
+_RELEASED: Final = 1795219200  # 2026-11-21
+_WEIGHTS: Final = "model.safetensors"
+_deriving = threading.Lock()
+
+_VISION: Final = {
+    "detect": "Finds drawn objects in pictures (YOLOv8 layout).",
+    "classify": "Names the object that a picture shows (ViT).",
+    "embed": "Maps pictures and texts to vectors of one space (CLIP style).",
+}
+
+
+def entries() -> tuple[ModelEntry, ...]:
+    """The starter models that this installation has."""
+    candidates = (("chat", _chat), ("speech", _speech), *((name, _vision(name)) for name in _VISION))
+    return tuple(make(MODELS / name) for name, make in candidates if (MODELS / name / _WEIGHTS).is_file())
+
+
+def _chat(folder: Path) -> ModelEntry:
+    def write(target: Path) -> None:
+        from llama_pajamas_starter.chat.to_gguf import convert
+
+        convert(folder, target)
+
+    sources = [folder / name for name in (_WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json")]
+    sources.append(Path(__file__).parent / "chat" / "to_gguf.py")
+    return ModelEntry(
+        "starter-chat",
+        Task.LLM,
+        (Artifact("gguf", lambda: _derived("chat.gguf", sources, write), _size(folder)),),
+        "A small voice assistant: arithmetic, units, dates, home control, tool calls (Qwen3 architecture).",
+        created=_RELEASED,
+        default=True,
+    )
+
+
+def _speech(folder: Path) -> ModelEntry:
+    def write(target: Path) -> None:
+        from llama_pajamas_starter.speech import ggml
+        from llama_pajamas_starter.speech.checkpoint import Checkpoint
+
+        ggml.write(target, Checkpoint.load(folder))
+
+    code = Path(__file__).parent / "speech"
+    sources = [folder / _WEIGHTS, folder / "config.json", code / "ggml.py", code / "checkpoint.py", code / "tokens.py"]
+    sizes = json.loads((folder / "config.json").read_text("utf-8"))["dimensions"]
+    # The file has the whole vocabulary as float16, of which the checkpoint stores the few rows that are in use.
+    size = _size(folder) + sizes["n_vocab"] * sizes["n_text_state"] * 2
+    return ModelEntry(
+        "starter-speech",
+        Task.STT,
+        (Artifact("ggml-whisper", lambda: _derived("speech.bin", sources, write), size),),
+        "Hears English sentences of the starter models' vocabulary (Whisper architecture).",
+        created=_RELEASED,
+        aliases=("whisper-1",),
+        default=True,
+    )
+
+
+def _vision(name: str) -> Callable[[Path], ModelEntry]:
+    def make(folder: Path) -> ModelEntry:
+        return ModelEntry(
+            f"starter-{name}",
+            Task.VISION,
+            (Artifact("onnx-vision", lambda: folder, _size(folder)),),
+            _VISION[name],
+            created=_RELEASED,
+            default=name == "detect",
+        )
+
+    return make
+
+
+def _size(folder: Path) -> int:
+    return (folder / _WEIGHTS).stat().st_size
+
+
+def _derived(name: str, sources: Sequence[Path], write: Callable[[Path], None]) -> Path:
+    """A file made from others, made once: its name carries the hash of what it is made from, the code included.
+
+    Args:
+        name: what the file is called, before the hash.
+        sources: what it is made from.
+        write: writes it to a path.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    plain = Path(name)
+    target = cache_dir() / "starter" / f"{plain.stem}-{digest.hexdigest()[:16]}{plain.suffix}"
+    with _deriving:
+        if not target.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+            os.close(handle)
+            try:
+                write(Path(part))
+                os.replace(part, target)
+            except BaseException:
+                Path(part).unlink(missing_ok=True)
+                raise
+    return target
