@@ -86,6 +86,11 @@ class Backend(ABC):
         return self._owner is not None
 
     @property
+    def lanes(self) -> int:
+        """How many requests it works on at once; the pool lets the others wait. 1 unless the runtime batches."""
+        return 1
+
+    @property
     def details(self) -> Mapping[str, Any]:
         """Facts about the loaded model for people: device, precision, context length, ... JSON values only."""
         return {}

@@ -1,0 +1,84 @@
+"""The application."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from llama_pajamas_run_core import __version__
+from llama_pajamas_run_core.errors import PajamasError
+from llama_pajamas_run_core.pool import ModelPool
+from llama_pajamas_run_core.server import errors
+from llama_pajamas_run_core.server.middleware import BodyGuard, Envelope, HostGuard, KeyGuard
+from llama_pajamas_run_core.server.routes import ROUTERS
+from llama_pajamas_run_core.server.services import Services
+from llama_pajamas_run_core.server.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(*, pool: ModelPool, settings: Settings | None = None, close_pool: bool = True) -> FastAPI:
+    """Build the server's application.
+
+    Args:
+        pool: loads and shares the models of its catalogue.
+        settings: how the server behaves.
+        close_pool: whether the pool is closed when the application ends.
+    """
+    settings = settings or Settings()
+    services = Services(pool.catalogue, pool, settings)
+    services.ready = not settings.preload
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        preloading = asyncio.create_task(_preload(services))
+        try:
+            yield
+        finally:
+            preloading.cancel()
+            if close_pool:
+                await pool.aclose(settings.drain_timeout)
+            services.workers.close()
+
+    app = FastAPI(
+        title="llama-pajamas",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url="/docs" if settings.docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router)
+    errors.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyGuard, limit=settings.limits.body)
+    app.add_middleware(KeyGuard, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id"],
+        )
+    app.add_middleware(HostGuard, settings=settings)
+    app.add_middleware(Envelope, metrics=services.metrics)
+    return app
+
+
+async def _preload(services: Services) -> None:
+    """Load the models that the server is to be ready with; what cannot be loaded keeps it from being ready."""
+    for name in services.settings.preload:
+        try:
+            await services.pool.load(name, pin=True)
+        except PajamasError as error:
+            _log.error("preloading %s failed: %s", name, error)
+            services.trouble = str(errors.describe(error)["error"]["message"])
+            return
+    services.ready = True

@@ -1,0 +1,98 @@
+"""Threads for what blocks: decoding, encoding and the backends. The event loop itself only ever passes things on."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Two bounded sets of threads: long decoding cannot take those that models need, nor the other way round.
+
+    Args:
+        codecs: how many files are decoded or encoded at once.
+        models: how many calls into backends block at once.
+    """
+
+    def __init__(self, *, codecs: int = 2, models: int = 32) -> None:
+        self._codecs = ThreadPoolExecutor(codecs, "codec")
+        self._models = ThreadPoolExecutor(models, "model")
+
+    async def decode(self, function: Callable[[], T]) -> T:
+        """Run a codec's work on a thread."""
+        return await asyncio.wrap_future(self._codecs.submit(function))
+
+    async def call(self, function: Callable[[], T], *, discard: Callable[[T], None] | None = None) -> T:
+        """Run a backend's work on a thread.
+
+        Args:
+            function: what to run.
+            discard: gets the result where nobody waits for it any more.
+        """
+        future = self._models.submit(function)
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            if not future.cancel() and discard is not None:
+                future.add_done_callback(lambda done: _discard(done, discard))
+            raise
+
+    async def iterate(self, function: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
+        """Iterate on one thread, from the first item to the closing; items come as they are made.
+
+        A generator that wandered between threads could not be closed from the one that is inside it; here the thread
+        itself closes it, at the next item after the reader left.
+        """
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        items: deque[T] = deque()
+        left = threading.Event()
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(ready.set)
+            except RuntimeError:
+                left.set()  # the loop is gone, and the reader with it
+
+        def work() -> None:
+            iterator = function()
+            try:
+                for item in iterator:
+                    if left.is_set():
+                        return
+                    items.append(item)
+                    wake()
+            finally:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
+
+        future = self._models.submit(work)
+        future.add_done_callback(lambda _: wake())
+        try:
+            while True:
+                ready.clear()
+                ended = future.done()
+                while items:
+                    yield items.popleft()
+                if ended:
+                    future.result()
+                    return
+                await ready.wait()
+        finally:
+            left.set()
+            future.cancel()
+
+    def close(self) -> None:
+        """Take no more work. Does not wait for what is running."""
+        self._codecs.shutdown(wait=False, cancel_futures=True)
+        self._models.shutdown(wait=False, cancel_futures=True)
+
+
+def _discard(done: Future[T], discard: Callable[[T], None]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        discard(done.result())
