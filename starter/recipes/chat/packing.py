@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from rendering import documents
 
-ROW = 1024
+ROW = 2048
 _DOCUMENTS_PER_CHUNK = 4000
 
 

@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0, help="wall-clock time of the whole run")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", type=Path, help="a checkpoint folder to go on from (its tokenizer is kept)")
-    parser.add_argument("--rows", type=int, default=48, help=f"rows of {ROW} tokens in a step")
+    parser.add_argument("--rows", type=int, default=20, help=f"rows of {ROW} tokens in a step")
     parser.add_argument("--workers", type=int, default=3, help="processes that make data")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.004)
@@ -61,7 +61,7 @@ def documents_of(document: Tensor, *, varlen: bool, dtype: torch.dtype) -> Docum
     change[:, 1:] = document[:, 1:] != document[:, :-1]
     starts = change.flatten().nonzero().flatten().to(torch.int32)
     # Always the same shape, so that nothing is compiled again: the rest are empty documents at the end.
-    bounds = torch.full((document.shape[0] * 64 + 1,), document.numel(), dtype=torch.int32, device=document.device)
+    bounds = torch.full((document.shape[0] * 128 + 1,), document.numel(), dtype=torch.int32, device=document.device)
     bounds[: len(starts)] = starts
     return Documents(bounds=bounds)
 
@@ -82,7 +82,10 @@ def works(model: Qwen3, device: str) -> bool:
             found.append((states.detach().float(), model.model.embed_tokens.weight.grad.clone()))
         (a, ga), (b, gb) = found
         model.zero_grad(set_to_none=True)
-        return bool((a - b).abs().mean() < 0.02 * b.abs().mean() and (ga - gb).norm() < 0.1 * gb.norm())
+        forward = ((a - b).norm() / b.norm()).item()
+        backward = ((ga - gb).norm() / gb.norm()).item()
+        print(f"variable-length attention differs by {forward:.4f} forward, {backward:.4f} backward", flush=True)
+        return forward < 0.05 and backward < 0.15
     except Exception as error:  # any failure means the plain kernel
         print(f"variable-length attention is not used: {error}", flush=True)
         model.zero_grad(set_to_none=True)
@@ -202,7 +205,7 @@ def main() -> None:
         raise SystemExit("the word assistant must be one token: train the tokenizer on more text")
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     source, workers = start_workers(tokenizer, options.workers, options.seed)
-    pool = Pool(150_000 if options.device.startswith("cuda") else 8_000, options.device, source)
+    pool = Pool(80_000 if options.device.startswith("cuda") else 4_000, options.device, source)
     trainer = Trainer(options, model.to(options.device), pool)
     pool.take(wait=True)
     trainer.compile()

@@ -143,6 +143,11 @@ def weekday(draw: Draw) -> Sample:
              "today is {}. What day was yesterday", "what day is before {}", "which day comes before {}")
         )  # fmt: skip
         return turn(draw, "days", question.format(name), f"The day before {name} is {previous}.")
+    if kind == 2 and draw.chance(0.15):
+        ahead = draw.chance(0.5)
+        question = f"if today is {name}, {'what day is the day after tomorrow' if ahead else 'what day was the day before yesterday'}"
+        answer = f"Two days {'after' if ahead else 'before'} {name} is {DAYS[(today + (2 if ahead else -2)) % 7]}."
+        return turn(draw, "days", question, answer, always=True)
     if kind == 2 and draw.chance(0.3):
         question = draw.pick(("is {} a weekday", "is {} on the weekend", "is {} a weekend day", "is {} a working day"))
         answer = f"{name} is {'a weekday' if today < 5 else 'on the weekend'}."

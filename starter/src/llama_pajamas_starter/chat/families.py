@@ -5,7 +5,17 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from llama_pajamas_starter.chat import arithmetic, calendar, home, scenes, small_talk, tool_results, tools, units
+from llama_pajamas_starter.chat import (
+    arithmetic,
+    calendar,
+    home,
+    knowledge,
+    scenes,
+    small_talk,
+    tool_results,
+    tools,
+    units,
+)
 from llama_pajamas_starter.chat.sample import Draw, Generator, Message, Sample, Split, capitalise, normalise
 from llama_pajamas_starter.vocabulary import spoken
 
@@ -28,8 +38,11 @@ PLAIN: Final[tuple[tuple[Generator, float], ...]] = (
     (calendar.month, 3.5),
     (calendar.fact, 0.7),
     (home.spoken_confirmation, 3.0),
-    (small_talk.about_itself, 4.0),
-    (small_talk.out_of_scope, 5.0),
+    (knowledge.capital, 2.0),
+    (knowledge.opposite, 0.7),
+    (knowledge.colour, 0.5),
+    (small_talk.about_itself, 9.0),
+    (small_talk.out_of_scope, 6.0),
 )
 DEFAULT_SYSTEM: Final = "You are Pajama, a helpful voice assistant."
 _SYSTEMS: Final = (
@@ -39,6 +52,16 @@ _SYSTEMS: Final = (
     "You are a friendly assistant.",
     "You are a helpful assistant. Answer in one sentence.", "Reply in one short sentence.",
     "You are an assistant that speaks with people.",
+)  # fmt: skip
+#: Sentences that system prompts of other applications are made of; the answers do not change.
+_INSTRUCTIONS: Final = (
+    "You are a helpful assistant.", "You live in a small device in the kitchen.", "The user speaks to you through a microphone.",
+    "Your answers are read aloud.", "Never use markdown.", "Do not use emojis.", "Keep every answer short.", "Be polite and friendly.",
+    "If you do not know something, say so.", "Do not make things up.", "Always answer in English.", "You are running on a laptop.",
+    "The user may be a child.", "Use simple words.", "Answer in at most two sentences.", "Be concise.", "Today is a good day.",
+    "You may use tools when they are offered.", "Think before you answer.", "You are an expert.", "Follow the instructions of the user.",
+    "Speak like a friend.", "You are a voice assistant called Pajama.", "The current user is at home.", "Avoid long answers.",
+    "Numbers are spoken as words.", "Respond directly.", "You help with everyday questions.", "Do not repeat yourself.",
 )  # fmt: skip
 _MADE_UP: Final = 0.3
 
@@ -50,9 +73,18 @@ def _plain(draw: Draw) -> Sample:
 _PLAIN_SHARES: Final = [share for _, share in PLAIN]
 
 
+def _trained(draw: Draw) -> Sample:
+    """A question of the training split: what comes before the last question is never held out."""
+    while True:
+        sample = _plain(draw)
+        if sample.belongs_to("train"):
+            return sample
+
+
 def several_turns(draw: Draw) -> Sample:
-    """Two to six unrelated questions in one conversation."""
-    samples = [_plain(draw) for _ in range(draw.pick((2, 2, 2, 3, 3, 4, 5, 6)))]
+    """Two to six unrelated questions in one conversation, at times dozens: a long history must not confuse."""
+    count = draw.integer(7, 40) if draw.chance(0.05) else draw.pick((2, 2, 2, 3, 3, 4, 5, 6))
+    samples = [*(_trained(draw) for _ in range(count - 1)), _plain(draw)]
     messages = [message for sample in samples for message in sample.messages]
     return Sample("several turns", messages, tuple(key for sample in samples for key in sample.keys))
 
@@ -147,7 +179,7 @@ def remembered_name(draw: Draw) -> Sample:
     if draw.chance(0.75):
         if draw.chance(0.5):
             for _ in range(draw.integer(1, 3)):
-                between = _plain(draw)
+                between = _trained(draw)
                 messages += between.messages
                 keys += between.keys
         messages += [
@@ -180,8 +212,9 @@ def no_tool_needed(draw: Draw) -> Sample:
 #: Families beyond plain question and answer, with their shares on the same scale.
 COMPOSED: Final[tuple[tuple[Generator, float], ...]] = (
     (home.as_json, 7.0),
-    (scenes.detections, 9.0),
-    (tools.tool_call, 12.0),
+    (home.other_json, 2.0),
+    (scenes.detections, 10.0),
+    (tools.tool_call, 13.0),
     (tool_results.tool_result, 7.0),
     (conversation_with_tools, 1.5),
     (no_tool_needed, 4.0),
@@ -199,7 +232,12 @@ def with_system(draw: Draw, sample: Sample) -> Sample:
     kind = draw.rng.random()
     if kind < 0.45:
         return sample
-    system = DEFAULT_SYSTEM if kind < 0.8 else draw.pick(_SYSTEMS)
+    if kind < 0.72:
+        system = DEFAULT_SYSTEM
+    elif kind < 0.85:
+        system = draw.pick(_SYSTEMS)
+    else:
+        system = " ".join(draw.pick(_INSTRUCTIONS) for _ in range(draw.integer(1, 6)))
     return Sample(
         sample.family, [{"role": "system", "content": system}, *sample.messages], sample.keys, sample.tools, sample.json
     )

@@ -28,6 +28,11 @@ _SAID: Final = {
     "unlock": ("unlock {}",),
     "set": ("set {}", "put {}", "change {}", "adjust {}"),
 }
+#: Other words for a device.
+_ALSO: Final = {
+    "light": ("lights",), "television": ("tv", "TV", "telly"), "heater": ("heating", "radiator"), "speaker": ("speakers",),
+    "blinds": ("shades",), "lamp": ("lamps",), "window": ("windows",), "fan": ("ventilator",),
+}  # fmt: skip
 _DOING: Final = {
     "turn_on": "Turning on", "turn_off": "Turning off", "dim": "Dimming", "brighten": "Brightening",
     "open": "Opening",
@@ -104,11 +109,14 @@ def intent(draw: Draw) -> tuple[Intent, str]:
     if device in SETTABLE and (action in ("dim", "brighten") and draw.chance(0.4) or draw.chance(0.3)):
         action = action if action in ("dim", "brighten") else "set"
         value = draw.pick(SETTABLE[device][1])
-    article = "the " if draw.chance(0.92) else ""
+    article = draw.pick(("the ", "the ", "the ", "the ", "the ", "the ", "the ", "my ", "our ", ""))
+    said_device = draw.pick(_ALSO[device]) if device in _ALSO and draw.chance(0.2) else device
     if room is None:
-        target = f"{article}{device}"
+        target = f"{article}{said_device}"
+    elif draw.chance(0.55):
+        target = f"{article}{said_device} in {draw.pick(('the', 'the', 'the', 'my'))} {room}"
     else:
-        target = f"{article}{device} in the {room}" if draw.chance(0.55) else f"{article}{room} {device}"
+        target = f"{article}{room} {said_device}"
     text = draw.pick(_SAID[action]).format(target)
     if value is not None:
         unit = SETTABLE[device][0]
@@ -162,3 +170,46 @@ def _not_home(draw: Draw) -> Sample:
         {"role": "assistant", "content": json.dumps({"action": "none"})},
     ]
     return Sample("home: JSON", messages, ("!" + normalise(question),), json=True)
+
+
+def other_json(draw: Draw) -> Sample:
+    """A result, or a name and an age, as one JSON object."""
+    if draw.chance(0.5):
+        a, b = draw.integer(0, 100), draw.integer(0, 100)
+        word = draw.pick(("plus", "minus"))
+        if word == "minus" and b > a:
+            a, b = b, a
+        text = draw.pick(("what is {}", "how much is {}", "{}", "calculate {}")).format(
+            f"{draw.number(a)} {word} {draw.number(b)}"
+        )
+        asked = draw.pick(
+            ("{}? Answer as JSON with the key result.", '{}? Reply as JSON: {{"result": number}}', "as JSON with the key result: {}",
+             "{}? Give the result as JSON.", "{}, answer with a JSON object with the key result")
+        ).format(text)  # fmt: skip
+        key, answer = f"{a} {word} {b}", {"result": a + b if word == "plus" else a - b}
+    else:
+        name = (
+            draw.pick(("Anna", "Tom", "Ben", "Clara", "David", "Emma", "Alice", "Bob"))
+            if draw.chance(0.4)
+            else draw.word().capitalize()
+        )
+        age = draw.integer(1, 99)
+        text = draw.pick(
+            (
+                "{} is {} years old",
+                "my name is {} and I am {} years old",
+                "{} is {}",
+                "this is {}, {} years old",
+                "I am {} and I am {}",
+            )
+        ).format(name, draw.number(age))
+        asked = draw.pick(
+            ("extract the name and the age as JSON: {}", "{}. Extract name and age as JSON.", "give me the name and the age as JSON: {}",
+             "return JSON with name and age: {}", "{}. Answer with a JSON object with the keys name and age.")
+        ).format(text)  # fmt: skip
+        key, answer = normalise(text), {"name": name, "age": age}
+    messages = [
+        {"role": "user", "content": asked[:1].upper() + asked[1:]},
+        {"role": "assistant", "content": json.dumps(answer)},
+    ]
+    return Sample("other JSON", messages, (key,), json=True)

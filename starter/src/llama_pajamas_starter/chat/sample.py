@@ -158,7 +158,8 @@ class Draw:
         if style < 0.6:
             return capitalise(question) + mark
         if style < 0.8:
-            return re.sub(r"[,?!]|\.(?!\d)", "", question).lower()
+            lowered = re.sub(r"[,?!]|\.(?!\d)", "", question).lower()
+            return lowered.replace("'", "") if self.chance(0.3) else lowered
         if style < 0.88:
             return capitalise(question)
         if style < 0.94:

@@ -71,6 +71,7 @@ _NOUNS: Final = (
     "movie rating", "traffic report", "ticket price", "invoice", "calendar entry", "sensor value", "water level",
     "air quality", "opening hours", "menu", "score",
 )  # fmt: skip
+_WHEN: Final = "today tomorrow Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 _KEYS: Final = "name id symbol title company person code key number subject item city user".split()
 _VERBS: Final = ("get", "find", "look_up", "fetch", "show", "read", "check")
 
@@ -438,7 +439,17 @@ def _lookup(draw: Draw) -> Wanted:
             f"give me the {noun} of {value}.",
         )
     )
-    return definition, {key: value}, text
+    arguments: dict[str, Any] = {key: value}
+    if value.isdigit() and draw.chance(0.5):
+        parameters[key] = {"type": "integer"}
+        arguments[key] = int(value)
+    if draw.chance(0.3):
+        second, day = draw.pick(("date", "day", "when")), draw.pick(_WHEN)
+        parameters[second] = _string("today, tomorrow or a day of the week" if draw.chance(0.3) else "")
+        if draw.chance(0.7):
+            arguments[second] = day
+            text = f"{text.rstrip('.')} for {day}" + ("." if text.endswith(".") else "")
+    return definition, arguments, text
 
 
 _SCENARIOS: Final[tuple[tuple[Scenario, float], ...]] = (

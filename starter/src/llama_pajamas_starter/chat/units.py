@@ -26,6 +26,12 @@ CONVERSIONS: Final = (
     ("week", "weeks", "day", "days", 7, False),
     ("year", "years", "month", "months", 12, False),
 )
+#: How units are written with digits.
+_SHORT: Final = {
+    "meters": "m", "centimeters": "cm", "millimeters": "mm", "kilometers": "km", "kilograms": "kg", "grams": "g",
+    "milligrams": "mg", "liters": "l", "milliliters": "ml", "deciliters": "dl", "feet": "ft", "pounds": "lb", "ounces": "oz",
+    "hours": "h", "minutes": "min", "seconds": "s",
+}  # fmt: skip
 
 
 def _named(tenths: int, one: str, many: str) -> str:
@@ -44,11 +50,16 @@ def conversion(draw: Draw) -> Sample:
     else:
         source, target = (count * 10, small, smalls), (tenths, big, bigs)
     said = f"{draw.tenths(source[0])} {source[1] if source[0] == 10 else source[2]}"
-    if source[0] == 10 and not draw.digits and draw.chance(0.4):
+    short = _SHORT.get(source[2]) if draw.digits and draw.chance(0.4) else None
+    if short:
+        said = f"{draw.tenths(source[0])}{' ' if draw.chance(0.7) else ''}{short}"
+    elif source[0] == 10 and not draw.digits and draw.chance(0.4):
         said = f"{'an' if source[1][0] in 'aeiou' or source[1] == 'hour' else 'a'} {source[1]}"
+    many = _SHORT.get(target[2], target[2]) if short and draw.chance(0.6) else target[2]
     question = draw.pick(
-        (f"how many {target[2]} are in {said}", f"how many {target[2]} are {said}", f"convert {said} to {target[2]}.",
-         f"what is {said} in {target[2]}", f"how many {target[2]} is {said}", f"{said} in {target[2]}")
+        (f"how many {many} are in {said}", f"how many {many} are {said}", f"convert {said} to {many}.",
+         f"what is {said} in {many}", f"how many {many} is {said}", f"{said} in {many}", f"how much is {said} in {many}",
+         f"can you convert {said} to {many}", f"how many {many} does {said} make", f"express {said} in {many}.")
     )  # fmt: skip
     answer = f"{capitalise(_named(*source))} is {_named(*target)}."
     return turn(draw, "units", question, answer)
