@@ -1,0 +1,166 @@
+"""What describes an ONNX vision model: its own configuration, Hugging Face's, or the metadata inside the graph."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from llama_pajamas_run_core.errors import LoadError, Unsupported
+from llama_pajamas_run_onnx._session import Session
+from llama_pajamas_run_onnx.files import VisionFiles, section
+
+Resize = Literal["letterbox", "stretch", "crop"]
+Head = Literal["yolov8", "nms", "logits", "probabilities", "embedding"]
+Triple = tuple[float, float, float]
+
+#: The words for a task in configurations and metadata.
+_TASKS: Final[Mapping[str, Literal["detect", "classify", "embed"]]] = {
+    "detect": "detect",
+    "detection": "detect",
+    "segment": "detect",  # a YOLO model that also gives masks or joints: its boxes are read
+    "pose": "detect",
+    "classify": "classify",
+    "classification": "classify",
+    "embed": "embed",
+    "embedding": "embed",
+}
+RESIZES: Final[Mapping[str, Resize]] = {
+    "letterbox": "letterbox", "stretch": "stretch", "crop": "crop", "center-crop": "crop",
+}  # fmt: skip
+_HEADS: Final = ("yolov8", "nms", "logits", "probabilities", "embedding")
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known about a model; None where nothing tells. The attributes are those of a VisionSpec."""
+
+    task: Literal["detect", "classify", "embed"] | None = None
+    labels: tuple[str, ...] | None = None
+    size: tuple[int, int] | None = None
+    resize: Resize | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    head: Head | None = None
+
+
+def described(files: VisionFiles, session: Session) -> Facts:
+    """What the files and the graph's metadata tell.
+
+    Raises:
+        LoadError: a description is damaged.
+        Unsupported: a kind of model that is not understood.
+    """
+    if isinstance(files.config.get("input"), dict):
+        return _from_config(files)
+    if "model_type" in files.config or "architectures" in files.config:
+        return _from_hugging_face(files, session)
+    if "names" in session.metadata:
+        return _from_ultralytics(files, session)
+    return Facts()
+
+
+def _from_config(files: VisionFiles) -> Facts:
+    """The project's own description, as the starter models have it."""
+    config, given = files.config, files.config["input"]
+    try:
+        return Facts(
+            task=_TASKS[config["task"]],
+            labels=tuple(str(label) for label in config.get("labels", ())),
+            size=(int(given["width"]), int(given["height"])),
+            resize=RESIZES[given["resize"]],
+            mean=triple("mean", given["mean"]),
+            std=triple("std", given["std"]),
+            head=head_name(config["head"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LoadError(f"The config.json beside {files.image} lacks or misstates {error}.") from error
+
+
+def _from_ultralytics(files: VisionFiles, session: Session) -> Facts:
+    """https://docs.ultralytics.com/modes/export: names, task, imgsz and args as Python literals."""
+    try:
+        metadata = {key: _literal(value) for key, value in session.metadata.items()}
+        task = metadata.get("task", "detect")
+        if task not in _TASKS:
+            raise Unsupported(
+                f"{files.image} is a YOLO model for the task '{task}'.",
+                hint="Supported: detect, segment, pose, classify.",
+            )
+        names = metadata["names"]
+        labels = tuple(str(names[key]) for key in sorted(names)) if isinstance(names, dict) else tuple(map(str, names))
+        size = metadata.get("imgsz") or None
+        height, width = (size, size) if size is None or isinstance(size, int) else (int(side) for side in size)
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"The metadata in {files.image} is damaged: {error}.") from error
+    kind = _TASKS[task]
+    facts = Facts(task=kind, labels=labels, size=(width, height) if width and height else None)
+    facts.mean, facts.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    facts.resize, facts.head = ("letterbox", None) if kind == "detect" else ("crop", "probabilities")
+    return facts
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _from_hugging_face(files: VisionFiles, session: Session) -> Facts:
+    """config.json and preprocessor_config.json of the transformers library."""
+    config, prepare = files.config, files.preprocessor
+    architecture = (config.get("architectures") or [""])[0] or ""
+    outputs = {output.name for output in session.outputs}
+    if "pred_boxes" in outputs or "ObjectDetection" in architecture or "Segmentation" in architecture:
+        raise Unsupported(
+            f"{files.image} is a {architecture or config.get('model_type')}, whose outputs are not read here.",
+            hint="Detectors in YOLO's layout are.",
+            param="model",
+        )
+    facts = Facts()
+    if "logits" in outputs and "vision_config" not in config:
+        facts.task, facts.head = "classify", "logits"
+        names = config.get("id2label") or {}
+        facts.labels = tuple(str(names[key]) for key in sorted(names, key=int))
+    else:
+        facts.task, facts.head, facts.labels = "embed", "embedding", ()
+    size, crop = _side(prepare.get("size")), _side(prepare.get("crop_size"))
+    cropped = bool(prepare.get("do_center_crop")) and crop is not None
+    vision = section(config, "vision_config") or config
+    facts.size = (crop if cropped else size) or _side(vision.get("image_size"))
+    facts.resize = "crop" if cropped or "shortest_edge" in section(prepare, "size") else "stretch"
+    if prepare.get("do_normalize", bool(prepare)):
+        facts.mean = triple("image_mean", prepare["image_mean"]) if "image_mean" in prepare else None
+        facts.std = triple("image_std", prepare["image_std"]) if "image_std" in prepare else None
+    elif prepare:
+        facts.mean, facts.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return facts
+
+
+def _side(value: Any) -> tuple[int, int] | None:
+    """Width and height from one of Hugging Face's ways of telling a size."""
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, dict):
+        if "width" in value and "height" in value:
+            return int(value["width"]), int(value["height"])
+        if "shortest_edge" in value:
+            return int(value["shortest_edge"]), int(value["shortest_edge"])
+    return None
+
+
+def triple(name: str, value: Any) -> Triple:
+    """Three numbers for the channels, from one or three. ValueError where they are none."""
+    values = [float(value)] * 3 if isinstance(value, int | float) else [float(one) for one in value]
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3 or (name.endswith("std") and min(values) <= 0):
+        raise ValueError(f"{name} must be three numbers{' above 0' if name.endswith('std') else ''}, not {value}")
+    return values[0], values[1], values[2]
+
+
+def head_name(value: str) -> Head:
+    """A head by its name. ValueError where there is none of that name."""
+    if value not in _HEADS:
+        raise ValueError(f"head must be one of {', '.join(_HEADS)}, not '{value}'")
+    return cast(Head, value)

@@ -1,0 +1,1 @@
+"""Small models and other things that several tests share."""
