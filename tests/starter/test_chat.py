@@ -198,7 +198,8 @@ def test_a_broken_checkpoint_is_named_and_leaves_no_file(tmp_path: Path) -> None
 def test_token_ids_are_those_of_tokenizer_json(llama: Any) -> None:
     reference = tokenizers.Tokenizer.from_file(str(checkpoint() / "tokenizer.json"))
     rng = random.Random(0)
-    alphabet = "abcXYZ 0123456789 \n\n\t\r'’\".,;:!?-_{}[]()/\\éüßñçěλжשع中文日本語한국어🙂👍🏽👨‍👩‍👧\u200b\u00a0\u3000\u0301²½Ⅷ٣€%$#@&*+=<>|~^`'s'LLİ"
+    alphabet = "abcXYZ 0123456789 \n\n\t\r'’\".,;:!?-_{}[]()/\\€%$#@&*+=<>|~^`'s'LLİ"
+    alphabet += "éüßñçěλжשع中文日本語한국어🙂👍🏽👨‍👩‍👧\u200b\u00a0\u3000\u0301²½Ⅷ٣"
     texts = [str(sample.prompt[-1]["content"]) for sample in islice(samples(7, "held-out"), 500)]
     texts += ["".join(rng.choice(alphabet) for _ in range(rng.randint(1, 40))) for _ in range(2_000)]
     texts += ["".join(chr(rng.randint(1, 0xD7FF)) for _ in range(10)) for _ in range(500)]
@@ -262,14 +263,11 @@ def test_a_bare_prompt_is_completed_and_ends(llama: Any) -> None:
 
 def test_held_out_prompts_are_answered_right(llama: Any, formatter: Any) -> None:
     right = total = 0
-    for sample in held_out(2, 3):
+    for sample in held_out(2, 2):
         said = reply(llama, formatter, sample.prompt, sample.tools)
         calls = sample.answer.get("tool_calls", [])
-        wanted = "\n".join(
-            f'<tool_call>\n{{"name": "{c["function"]["name"]}", "arguments": {json.dumps(c["function"]["arguments"])}}}\n</tool_call>'
-            for c in calls
-        )
+        wanted = "\n".join(f"<tool_call>\n{json.dumps(call['function'])}\n</tool_call>" for call in calls)
         right += said == (wanted or sample.answer["content"])
         total += 1
-    assert total == 3 * len(FAMILIES)
+    assert total == 2 * len(FAMILIES)
     assert right / total >= 0.9

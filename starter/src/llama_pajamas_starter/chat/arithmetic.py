@@ -8,7 +8,8 @@ from llama_pajamas_starter.vocabulary import spoken
 TOO_HARD: Final = "That is too hard for me. I can add up to nine hundred ninety-nine and multiply by up to twelve."
 
 _ASK: Final = (
-    "what is {}", "what is {}", "what's {}", "how much is {}", "{}", "calculate {}.", "tell me {}.", "what does {} make",
+    "what is {}", "what is {}", "what's {}", "how much is {}", "{}", "calculate {}.", "tell me {}.",
+    "what does {} make",
     "can you tell me what {} is", "can you calculate {}", "what is the result of {}", "do you know what {} is",
     "I need {}.", "please work out {}.", "what would {} be", "solve {}.", "compute {}.", "what does {} equal",
 )  # fmt: skip
@@ -58,7 +59,8 @@ def addition(draw: Draw) -> Sample:
     if draw.chance(0.25):
         question = draw.pick(
             (f"add {x} and {y}.", f"what is the sum of {x} and {y}", f"add {y} to {x}.", f"what do {x} and {y} make",
-             f"what do you get when you add {x} and {y}", f"can you add {x} and {y}", f"{x} and {y} together make what",
+             f"what do you get when you add {x} and {y}", f"can you add {x} and {y}",
+             f"{x} and {y} together make what",
              f"what is the total of {x} and {y}", f"how much are {x} and {y} together", f"sum {x} and {y}.")
         )  # fmt: skip
     return turn(draw, "addition", question, statement(a, "plus", b, spoken(a + b)), key=key_of(a, "plus", b))

@@ -145,7 +145,8 @@ def weekday(draw: Draw) -> Sample:
         return turn(draw, "days", question.format(name), f"The day before {name} is {previous}.")
     if kind == 2 and draw.chance(0.15):
         ahead = draw.chance(0.5)
-        question = f"if today is {name}, {'what day is the day after tomorrow' if ahead else 'what day was the day before yesterday'}"
+        asked = "is the day after tomorrow" if ahead else "was the day before yesterday"
+        question = f"if today is {name}, what day {asked}"
         answer = f"Two days {'after' if ahead else 'before'} {name} is {DAYS[(today + (2 if ahead else -2)) % 7]}."
         return turn(draw, "days", question, answer, always=True)
     if kind == 2 and draw.chance(0.3):

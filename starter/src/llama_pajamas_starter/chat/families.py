@@ -55,13 +55,16 @@ _SYSTEMS: Final = (
 )  # fmt: skip
 #: Sentences that system prompts of other applications are made of; the answers do not change.
 _INSTRUCTIONS: Final = (
-    "You are a helpful assistant.", "You live in a small device in the kitchen.", "The user speaks to you through a microphone.",
-    "Your answers are read aloud.", "Never use markdown.", "Do not use emojis.", "Keep every answer short.", "Be polite and friendly.",
-    "If you do not know something, say so.", "Do not make things up.", "Always answer in English.", "You are running on a laptop.",
-    "The user may be a child.", "Use simple words.", "Answer in at most two sentences.", "Be concise.", "Today is a good day.",
-    "You may use tools when they are offered.", "Think before you answer.", "You are an expert.", "Follow the instructions of the user.",
-    "Speak like a friend.", "You are a voice assistant called Pajama.", "The current user is at home.", "Avoid long answers.",
-    "Numbers are spoken as words.", "Respond directly.", "You help with everyday questions.", "Do not repeat yourself.",
+    "You are a helpful assistant.", "You live in a small device in the kitchen.",
+    "The user speaks to you through a microphone.", "Your answers are read aloud.", "Never use markdown.",
+    "Do not use emojis.", "Keep every answer short.", "Be polite and friendly.",
+    "If you do not know something, say so.", "Do not make things up.", "Always answer in English.",
+    "You are running on a laptop.", "The user may be a child.", "Use simple words.",
+    "Answer in at most two sentences.", "Be concise.", "Today is a good day.",
+    "You may use tools when they are offered.", "Think before you answer.", "You are an expert.",
+    "Follow the instructions of the user.", "Speak like a friend.", "You are a voice assistant called Pajama.",
+    "The current user is at home.", "Avoid long answers.", "Numbers are spoken as words.", "Respond directly.",
+    "You help with everyday questions.", "Do not repeat yourself.",
 )  # fmt: skip
 _MADE_UP: Final = 0.3
 
@@ -103,7 +106,7 @@ def follow_up(draw: Draw) -> Sample:
     keys = [arithmetic.key_of(a, word, b)]
     for _ in range(1 if draw.chance(0.7) else 2):
         word, c = draw.pick(("plus", "plus", "minus", "times")), draw.integer(0, 50)
-        if word == "minus" and c > result or word == "times" and result > 99:
+        if (word == "minus" and c > result) or (word == "times" and result > 99):
             word = "plus"
         if word == "times":
             c = draw.integer(0, 12)
@@ -194,7 +197,8 @@ def conversation_with_tools(draw: Draw) -> Sample:
     """A call, its result, its spoken answer, then a question that needs no tool or thanks."""
     first = tool_results.tool_result(draw)
     then = small_talk.about_itself(draw) if draw.chance(0.5) else arithmetic.multiplication(draw)
-    if then.answer["content"] in (small_talk.NO_CLOCK, small_talk.NO_WEATHER, small_talk.NO_TIMER, small_talk.NO_EYES):
+    # What it cannot do by itself, it may be able to do with the tools on offer.
+    if then.answer["content"] in [small_talk.ANSWERS[f"no_{what}"] for what in ("clock", "weather", "timer", "eyes")]:
         return first
     if (
         any(tool["function"]["name"].startswith(("mult", "add", "sum", "sub")) for tool in first.tools)
@@ -212,7 +216,8 @@ def no_tool_needed(draw: Draw) -> Sample:
 #: Families beyond plain question and answer, with their shares on the same scale.
 COMPOSED: Final[tuple[tuple[Generator, float], ...]] = (
     (home.as_json, 7.0),
-    (home.other_json, 2.0),
+    (json_answers.result, 1.0),
+    (json_answers.person, 1.0),
     (scenes.detections, 10.0),
     (tools.tool_call, 13.0),
     (tool_results.tool_result, 7.0),

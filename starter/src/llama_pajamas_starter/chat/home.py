@@ -30,7 +30,8 @@ _SAID: Final = {
 }
 #: Other words for a device.
 _ALSO: Final = {
-    "light": ("lights",), "television": ("tv", "TV", "telly"), "heater": ("heating", "radiator"), "speaker": ("speakers",),
+    "light": ("lights",), "television": ("tv", "TV", "telly"), "heater": ("heating",
+    "radiator"), "speaker": ("speakers",),
     "blinds": ("shades",), "lamp": ("lamps",), "window": ("windows",), "fan": ("ventilator",),
 }  # fmt: skip
 _DOING: Final = {
@@ -106,7 +107,7 @@ def intent(draw: Draw) -> tuple[Intent, str]:
     device = draw.pick(tuple(DEVICES))
     room = draw.pick(ROOMS) if draw.chance(0.8) else None
     action, value = draw.pick(DEVICES[device]), None
-    if device in SETTABLE and (action in ("dim", "brighten") and draw.chance(0.4) or draw.chance(0.3)):
+    if device in SETTABLE and ((action in ("dim", "brighten") and draw.chance(0.4)) or draw.chance(0.3)):
         action = action if action in ("dim", "brighten") else "set"
         value = draw.pick(SETTABLE[device][1])
     article = draw.pick(("the ", "the ", "the ", "the ", "the ", "the ", "the ", "my ", "our ", ""))
@@ -170,46 +171,3 @@ def _not_home(draw: Draw) -> Sample:
         {"role": "assistant", "content": json.dumps({"action": "none"})},
     ]
     return Sample("home: JSON", messages, ("!" + normalise(question),), json=True)
-
-
-def other_json(draw: Draw) -> Sample:
-    """A result, or a name and an age, as one JSON object."""
-    if draw.chance(0.5):
-        a, b = draw.integer(0, 100), draw.integer(0, 100)
-        word = draw.pick(("plus", "minus"))
-        if word == "minus" and b > a:
-            a, b = b, a
-        text = draw.pick(("what is {}", "how much is {}", "{}", "calculate {}")).format(
-            f"{draw.number(a)} {word} {draw.number(b)}"
-        )
-        asked = draw.pick(
-            ("{}? Answer as JSON with the key result.", '{}? Reply as JSON: {{"result": number}}', "as JSON with the key result: {}",
-             "{}? Give the result as JSON.", "{}, answer with a JSON object with the key result")
-        ).format(text)  # fmt: skip
-        key, answer = f"{a} {word} {b}", {"result": a + b if word == "plus" else a - b}
-    else:
-        name = (
-            draw.pick(("Anna", "Tom", "Ben", "Clara", "David", "Emma", "Alice", "Bob"))
-            if draw.chance(0.4)
-            else draw.word().capitalize()
-        )
-        age = draw.integer(1, 99)
-        text = draw.pick(
-            (
-                "{} is {} years old",
-                "my name is {} and I am {} years old",
-                "{} is {}",
-                "this is {}, {} years old",
-                "I am {} and I am {}",
-            )
-        ).format(name, draw.number(age))
-        asked = draw.pick(
-            ("extract the name and the age as JSON: {}", "{}. Extract name and age as JSON.", "give me the name and the age as JSON: {}",
-             "return JSON with name and age: {}", "{}. Answer with a JSON object with the keys name and age.")
-        ).format(text)  # fmt: skip
-        key, answer = normalise(text), {"name": name, "age": age}
-    messages = [
-        {"role": "user", "content": asked[:1].upper() + asked[1:]},
-        {"role": "assistant", "content": json.dumps(answer)},
-    ]
-    return Sample("other JSON", messages, (key,), json=True)

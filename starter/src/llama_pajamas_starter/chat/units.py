@@ -29,7 +29,8 @@ CONVERSIONS: Final = (
 #: How units are written with digits.
 _SHORT: Final = {
     "meters": "m", "centimeters": "cm", "millimeters": "mm", "kilometers": "km", "kilograms": "kg", "grams": "g",
-    "milligrams": "mg", "liters": "l", "milliliters": "ml", "deciliters": "dl", "feet": "ft", "pounds": "lb", "ounces": "oz",
+    "milligrams": "mg", "liters": "l", "milliliters": "ml", "deciliters": "dl", "feet": "ft", "pounds": "lb",
+    "ounces": "oz",
     "hours": "h", "minutes": "min", "seconds": "s",
 }  # fmt: skip
 
@@ -58,7 +59,8 @@ def conversion(draw: Draw) -> Sample:
     many = _SHORT.get(target[2], target[2]) if short and draw.chance(0.6) else target[2]
     question = draw.pick(
         (f"how many {many} are in {said}", f"how many {many} are {said}", f"convert {said} to {many}.",
-         f"what is {said} in {many}", f"how many {many} is {said}", f"{said} in {many}", f"how much is {said} in {many}",
+         f"what is {said} in {many}", f"how many {many} is {said}", f"{said} in {many}",
+         f"how much is {said} in {many}",
          f"can you convert {said} to {many}", f"how many {many} does {said} make", f"express {said} in {many}.")
     )  # fmt: skip
     answer = f"{capitalise(_named(*source))} is {_named(*target)}."
