@@ -9,6 +9,7 @@ from llama_pajamas_starter.chat import (
     arithmetic,
     calendar,
     home,
+    json_answers,
     knowledge,
     scenes,
     small_talk,
