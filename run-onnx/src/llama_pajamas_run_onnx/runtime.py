@@ -6,9 +6,7 @@ from llama_pajamas_run_core.types.tasks import Task
 
 
 def _supports(profile: HardwareProfile) -> str | None:
-    if profile.system in ("iOS", "Android"):
-        return f"run-onnx has no package for {profile.system}"
-    return None
+    return None  # ONNX Runtime picks its code for the processor it finds
 
 
 RUNTIME = RuntimeInfo(

@@ -28,7 +28,8 @@ FEATURES: Final = {
 #: macOS's names: ``sysctl machdep.cpu`` on Intel, ``hw.optional`` on Apple silicon.
 _MAC_INTEL: Final = {
     "SSE4.2": "sse4_2", "AVX1.0": "avx", "F16C": "f16c", "FMA": "fma", "BMI2": "bmi2", "AVX2": "avx2",
-    "AVX512F": "avx512f", "AVX512BW": "avx512bw", "AVX512VL": "avx512vl", "AVX512DQ": "avx512dq", "AVX512VNNI": "avx512_vnni",
+    "AVX512F": "avx512f", "AVX512BW": "avx512bw", "AVX512VL": "avx512vl", "AVX512DQ": "avx512dq",
+    "AVX512VNNI": "avx512_vnni",
 }  # fmt: skip
 _MAC_ARM: Final = {
     "hw.optional.neon": "neon", "hw.optional.arm.FEAT_FP16": "fp16", "hw.optional.arm.FEAT_DotProd": "dotprod",

@@ -12,7 +12,7 @@ from llama_pajamas_run_core.types.hardware import HardwareProfile, NvidiaGPU
 from llama_pajamas_run_core.types.tasks import Task
 
 #: NVIDIA's data-center line, by the names that NVML reports.
-_DATA_CENTER = re.compile(r"\b(GB?[0-9]{3}|GH[0-9]{3}|[ABHLPTV][0-9]{1,3}[SGX]?)\b")
+_DATA_CENTER = re.compile(r"\b(GB?[0-9]{3}|GH[0-9]{3}|[ABHLPV][0-9]{1,3}[SGX]?|T4G?)\b")
 _NOT_DATA_CENTER = re.compile(r"GeForce|Quadro|RTX|TITAN|NVS", re.IGNORECASE)
 
 
