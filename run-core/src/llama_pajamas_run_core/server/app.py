@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from llama_pajamas_run_core import __version__
 from llama_pajamas_run_core.errors import PajamasError
@@ -55,6 +56,7 @@ def create_app(*, pool: ModelPool, settings: Settings | None = None, close_pool:
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
+    app.state.endpoints = sorted(_endpoints())
     errors.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyGuard, limit=settings.limits.body)
@@ -70,6 +72,13 @@ def create_app(*, pool: ModelPool, settings: Settings | None = None, close_pool:
     app.add_middleware(HostGuard, settings=settings)
     app.add_middleware(Envelope, metrics=services.metrics)
     return app
+
+
+def _endpoints() -> Iterator[str]:
+    for router in ROUTERS:
+        for route in router.routes:
+            if isinstance(route, Route):
+                yield from (f"{method} {route.path}" for method in (route.methods or set()) - {"HEAD"})
 
 
 async def _preload(services: Services) -> None:

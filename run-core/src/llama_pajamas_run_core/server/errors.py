@@ -154,7 +154,8 @@ def install(app: FastAPI) -> None:
 def as_bad_input(found: Sequence[Any], body: Any) -> errors.BadInput:
     """The one of pydantic's errors that is nearest to the mistake.
 
-    A union reports an error for each of its members; the one that got furthest into the input is the one meant.
+    A union reports the errors of each of its members. The member meant is one whose types fit, or else the one that got
+    furthest into the input.
 
     Args:
         found: pydantic's errors.
@@ -163,8 +164,9 @@ def as_bad_input(found: Sequence[Any], body: Any) -> errors.BadInput:
     if any(error["type"] == "json_invalid" for error in found):
         context = found[0].get("ctx") or {}
         return errors.BadInput(f"The body is not valid JSON: {context.get('error', 'it cannot be parsed')}.")
-    places = [(_place(error, body), error) for error in found]
-    place, error = max(places, key=lambda pair: len(pair[0]))
+    placed = [(*_place(error, body), error) for error in found]
+    misfits = {member for _, member, error in placed if str(error["type"]).endswith("_type")}
+    place, _, error = max(placed, key=lambda entry: (entry[1] not in misfits, len(entry[0])))
     param = _dotted(place)
     if error["type"] == "missing":
         where = f"'{param}'" if param else "body"
@@ -175,22 +177,25 @@ def as_bad_input(found: Sequence[Any], body: Any) -> errors.BadInput:
     return errors.BadInput(f"{param}: {message}." if param else f"{message}.", param=param or None)
 
 
-def _place(error: Mapping[str, Any], body: Any) -> list[str | int]:
-    """Where an error lies in the input; pydantic's location also names the union members tried, which are left out."""
+def _place(error: Mapping[str, Any], body: Any) -> tuple[list[str | int], tuple[str | int, ...]]:
+    """Where an error lies in the input, and the union members tried, which pydantic's location names as well."""
     location = list(error["loc"])
     if location[:1] and location[0] in ("body", "query", "path", "header"):
         location = location[1:]
     if not isinstance(body, (dict, list)):
-        return location if all(isinstance(part, str) for part in location) else []
+        return (location if all(isinstance(part, str) for part in location) else []), ()
     place: list[str | int] = []
+    members: list[str | int] = []
     current = body
     for index, part in enumerate(location):
         if _holds(current, part):
             current = current[part]
-        elif index < len(location) - 1 or error["type"] != "missing":
-            continue
-        place.append(part)
-    return place
+            place.append(part)
+        elif index == len(location) - 1 and error["type"] == "missing":
+            place.append(part)
+        else:
+            members.append(part)
+    return place, tuple(members)
 
 
 def _holds(value: Any, part: str | int) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Form, Request, UploadFile
+from fastapi import APIRouter, Form, Request
+from starlette.datastructures import UploadFile
 from starlette.responses import PlainTextResponse, Response
 
 from llama_pajamas_run_core.artifacts.catalogue import ModelEntry

@@ -4,7 +4,6 @@ import time
 
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from llama_pajamas_run_core import __version__
 from llama_pajamas_run_core.server.errors import NotFound, body_of
@@ -15,19 +14,13 @@ from llama_pajamas_run_core.server.wire import Json
 router = APIRouter(tags=["server"])
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def index(request: Request) -> Response:
     """What the server is, and its endpoints."""
-    endpoints = sorted(
-        f"{method} {route.path}"
-        for route in request.app.routes
-        if isinstance(route, Route)
-        for method in sorted((route.methods or set()) - {"HEAD"})
-    )
-    return Json({"name": "llama-pajamas", "version": __version__, "endpoints": endpoints})
+    return Json({"name": "llama-pajamas", "version": __version__, "endpoints": request.app.state.endpoints})
 
 
-@router.api_route("/health", methods=["GET", "HEAD"])
+@router.get("/health")
 async def health(services: Served) -> Response:
     """Whether the process is up."""
     loaded = [status.id for status in services.pool.status() if status.state == "loaded"]
@@ -35,7 +28,7 @@ async def health(services: Served) -> Response:
     return Json({"status": "ok", "version": __version__, "uptime": uptime, "loaded": loaded})
 
 
-@router.api_route("/ready", methods=["GET", "HEAD"])
+@router.get("/ready")
 async def ready(services: Served) -> Response:
     """Whether the models named for preloading are loaded."""
     if services.ready:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from llama_pajamas_run_core.artifacts.catalogue import ModelEntry
@@ -47,7 +48,7 @@ def _accepts(json: type[BaseModel], form: type[BaseModel]) -> dict[str, Any]:
 @router.post("/images/detect", openapi_extra=_accepts(wire.DetectRequest, wire.DetectForm))
 async def detect(request: Request, services: Served) -> Response:
     """Find objects in a picture."""
-    body = await _body(request, wire.DetectRequest, wire.DetectForm)
+    body = await _body(request, services, wire.DetectRequest, wire.DetectForm)
     entry = services.model_for(Task.VISION, body.model)
     clock = _Clock()
     image = await _image(body, services)
@@ -73,7 +74,7 @@ async def local_detect(body: wire.LocalDetectRequest, request: Request, services
 @router.post("/images/classify", openapi_extra=_accepts(wire.ClassifyRequest, wire.ClassifyForm))
 async def classify(request: Request, services: Served) -> Response:
     """Say what a picture shows."""
-    body = await _body(request, wire.ClassifyRequest, wire.ClassifyForm)
+    body = await _body(request, services, wire.ClassifyRequest, wire.ClassifyForm)
     entry = services.model(body.model)
     clock = _Clock()
     image = await _image(body, services)
@@ -85,7 +86,7 @@ async def classify(request: Request, services: Served) -> Response:
 @router.post("/images/embed", openapi_extra=_accepts(wire.ImageEmbedRequest, wire.ImageEmbedForm))
 async def embed(request: Request, services: Served) -> Response:
     """Map pictures, or texts, to vectors of one space."""
-    body = await _body(request, wire.ImageEmbedRequest, wire.ImageEmbedForm)
+    body = await _body(request, services, wire.ImageEmbedRequest, wire.ImageEmbedForm)
     entry = services.model(body.model)
     clock = _Clock()
     if isinstance(body, wire.ImageEmbedRequest) and body.input is not None:
@@ -118,7 +119,7 @@ async def _look(
     return await while_connected(request, leased(), services.metrics.disconnect)
 
 
-async def _body(request: Request, json: type[J], form: type[F]) -> J | F:
+async def _body(request: Request, services: Services, json: type[J], form: type[F]) -> J | F:
     """The request's body, whichever of the two it is.
 
     Raises:
@@ -129,9 +130,7 @@ async def _body(request: Request, json: type[J], form: type[F]) -> J | F:
     raw = b""
     try:
         if kind == "multipart/form-data":
-            fields = await request.form(max_files=4, max_fields=64)
-            content = {name.removesuffix("[]"): fields.getlist(name) for name in fields}
-            content = {name: values if name == "classes" else values[0] for name, values in content.items()}
+            content = await _fields(request, services)
             return form.model_validate(content)
         raw = await request.body()
         if kind != "application/json" or not raw:
@@ -146,6 +145,20 @@ async def _body(request: Request, json: type[J], form: type[F]) -> J | F:
         ) from None
 
 
+async def _fields(request: Request, services: Services) -> dict[str, Any]:
+    """The fields of a form; of a file, its bytes."""
+    async with request.form(max_files=1, max_fields=64) as form:
+        fields: dict[str, Any] = {}
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                fields[name] = await read_upload(value, services)
+            elif name.startswith("classes"):
+                fields.setdefault("classes", []).append(value)
+            elif name != "file":  # a file that is text was not uploaded
+                fields[name] = value
+        return fields
+
+
 async def _image(body: BaseModel, services: Services) -> Image:
     return (await _images(body, services))[0]
 
@@ -153,7 +166,7 @@ async def _image(body: BaseModel, services: Services) -> Image:
 async def _images(body: BaseModel, services: Services) -> list[Image]:
     """The pictures of a body: one that was uploaded, or those within the JSON."""
     if isinstance(body, (wire.DetectForm, wire.ClassifyForm, wire.ImageEmbedForm)):
-        data = await read_upload(body.file, services)
+        data = body.file
         return [await services.workers.decode(lambda: decode_image(data))]
     assert isinstance(body, (wire.DetectRequest, wire.LocalDetectRequest, wire.ClassifyRequest, wire.ImageEmbedRequest))
     given = body.image

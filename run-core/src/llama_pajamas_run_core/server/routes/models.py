@@ -15,13 +15,13 @@ from llama_pajamas_run_core.server.wire import Json
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.api_route("", methods=["GET", "HEAD"])
+@router.get("")
 async def list_models(services: Served) -> Response:
     """All models. Waits for no model."""
     return Json(await services.workers.decode(lambda: {"object": "list", "data": _all(services)}))
 
 
-@router.api_route("/{model:path}", methods=["GET", "HEAD"])
+@router.get("/{model:path}")
 async def get_model(model: str, services: Served) -> Response:
     """One model."""
     entry = services.model(model)

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llama_pajamas_run_core.errors import BadInput
@@ -59,8 +58,8 @@ class DetectRequest(Wire, DetectFields):
 class DetectForm(DetectFields):
     """A picture to find objects in, as an upload."""
 
-    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
-    file: UploadFile
+    model_config = ConfigDict(extra="ignore")
+    file: bytes
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -88,9 +87,9 @@ class ClassifyRequest(Wire):
 class ClassifyForm(BaseModel):
     """A picture to be named, as an upload."""
 
-    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="ignore")
     model: str
-    file: UploadFile
+    file: bytes
     top: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
@@ -113,9 +112,9 @@ class ImageEmbedRequest(Wire):
 class ImageEmbedForm(BaseModel):
     """A picture to be mapped to a vector, as an upload."""
 
-    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="ignore")
     model: str
-    file: UploadFile
+    file: bytes
     encoding_format: Encoding | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
