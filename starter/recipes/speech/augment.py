@@ -57,19 +57,28 @@ def spoil(audio: Tensor, speech: Tensor, strength: float = 1.0) -> Tensor:
         return made
     level = (made.square().mean(1, keepdim=True) / active).sqrt()
     level = torch.where(speech[:, None], level, 0.05)
-    decibels = torch.where(_chosen(batch, 0.7, device), _uniform(batch, 8, 40, device), _uniform(batch, 2, 16, device))
-    noisy = _chosen(batch, 0.6 * strength, device) | (~speech[:, None] & _chosen(batch, 0.8, device))
+    decibels = torch.where(_chosen(batch, 0.5, device), _uniform(batch, 8, 35, device), _uniform(batch, -4, 14, device))
+    noisy = _chosen(batch, 0.75 * strength, device) | (~speech[:, None] & _chosen(batch, 0.8, device))
     color = _uniform(batch, 0.0, 2.0, device)
     shape = (hertz.clamp_min(40) / 1000) ** (-color / 2) * torch.sigmoid(
         (_uniform(batch, 1500, 12000, device) - hertz) / 200
     )
     hiss = torch.fft.irfft(torch.fft.rfft(torch.randn(batch, heard, device=device)) * shape, heard)
+    seconds = torch.arange(heard, device=device)[None] / HEARD_RATE
+    swell = 1 + 0.9 * torch.sin(_uniform(batch, 0, 6.3, device) + seconds * 6.3 * _uniform(batch, 0.1, 4, device))
+    hiss = torch.where(_chosen(batch, 0.3, device), hiss * swell, hiss)
     hiss = hiss / hiss.square().mean(1, keepdim=True).sqrt()
     babble = sum(made.roll((k + 1, k * heard // 5 + 777), (0, 1)) for k in range(5))
     babble = babble / babble.square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)
     talk = _chosen(batch, 0.25, device) & speech[:, None]
     noise = torch.where(talk, babble, hiss)
     made = made + torch.where(noisy, noise * level * 10 ** (-decibels / 20), 0.0)
+    # A recording ends soon after its last word, and the decoder fills its window up with zeros.
+    place = torch.arange(length, device=device)[None] / RATE
+    end = torch.where(sound.abs() > 1e-4, place, 0.0).amax(1, keepdim=True)
+    end = torch.where(speech[:, None], end, _uniform(batch, 0, 1, device) * length / RATE)
+    ended = _chosen(batch, 0.7, device) & (seconds > end + _uniform(batch, 0.05, 0.8, device))
+    made = torch.where(ended, 0.0, made)
     volume = 10 ** (_uniform(batch, -26, 6, device) / 20)
     volume = torch.where(_chosen(batch, 0.7 * strength, device), volume, 1.0)
     return (made * volume).clamp(-1, 1)

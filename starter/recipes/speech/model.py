@@ -183,10 +183,25 @@ class SpeechModel(nn.Module):
         }
 
     def load_compact(self, stored: dict[str, np.ndarray]) -> None:
-        """Takes the weights of a stored checkpoint with the same token table."""
+        """Takes the weights of a stored checkpoint; tokens that it does not know keep their fresh rows."""
         for name, parameter in self.named_parameters():
-            key = name if name.startswith(("encoder.", "decoder.")) else f"tokens.{name}"
-            parameter.data.copy_(torch.from_numpy(stored[key].astype(np.float32)))
+            if name != "rows":
+                key = name if name.startswith(("encoder.", "decoder.")) else f"tokens.{name}"
+                parameter.data.copy_(torch.from_numpy(stored[key].astype(np.float32)))
+        rows, capital = stored["tokens.rows"].astype(np.float32), stored["tokens.capital"].astype(np.float32)
+        old = {
+            int(token): rows[row] + upper * capital
+            for token, row, upper in zip(
+                stored["tokens.ids"], stored["tokens.row_of"], stored["tokens.is_capital"], strict=True
+            )
+        }
+        # Capitalised tokens first, so that a row shared with a lower-case token is that token's where it is known.
+        order = np.argsort(1 - self.table.is_capital.astype(int), kind="stable")
+        for index in order:
+            token = int(self.table.ids[index])
+            if token in old:
+                row = old[token] - int(self.table.is_capital[index]) * capital
+                self.rows.data[int(self.table.row_of[index])] = torch.from_numpy(row)
 
     @torch.no_grad()
     def transcribe(self, mel: Tensor, limit: int = 100) -> list[str]:

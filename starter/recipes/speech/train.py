@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from augment import spoil
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import data, tokens
-from llama_pajamas_starter.speech.checkpoint import Dimensions, TokenTable, save
+from llama_pajamas_starter.speech.checkpoint import Dimensions, TokenTable, read, save
 from llama_pajamas_starter.speech.metrics import word_error_rate
 from llama_pajamas_starter.speech.sentences import sentence
 from model import LogMel, SpeechModel
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", type=Path, help="folder of a checkpoint to go on from")
+    parser.add_argument("--keep-tokens", action="store_true", help="with --resume: know no new tokens")
     parser.add_argument("--workers", type=int, default=9)
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--short", type=float, default=0.45, help="share of the time on 10 s windows before 30 s ones")
@@ -173,13 +174,11 @@ def main() -> None:
 
     sizes = Dimensions()
     stored = None
+    table = token_table(options.sentences, max(2, options.sentences // 40_000))
     if options.resume:
-        from safetensors.numpy import load_file
-
-        stored = load_file(options.resume / "model.safetensors")
-        table = TokenTable(stored["tokens.ids"], stored["tokens.row_of"], stored["tokens.is_capital"])
-    else:
-        table = token_table(options.sentences, max(2, options.sentences // 40_000))
+        stored = read(options.resume / "model.safetensors")
+        if options.keep_tokens:
+            table = TokenTable(stored["tokens.ids"], stored["tokens.row_of"], stored["tokens.is_capital"])
     stages = [(10, options.batch * 5 // 2), (30, options.batch)]
     known = frozenset(table.ids.tolist())
     workers = Workers(
@@ -252,10 +251,11 @@ def main() -> None:
             print(f"{elapsed:5.0f} s held out: {figures}", flush=True)
             next_check = time.monotonic() - begun + 60
         if elapsed >= next_save:
-            save(options.out, sizes, average.compact())
+            save(options.out, sizes, average.compact(), eight_bits=False)
             next_save += 120
     workers.close()
-    save(options.out, sizes, average.compact())
+    save(options.out, sizes, average.compact(), eight_bits=False)
+    save(options.out / "eight-bits", sizes, average.compact())
     figures = held_out.evaluate(average, mel, device, show=8)
     record.append({"seconds": round(time.monotonic() - begun), "step": step} | figures)
     print(f"finished at step {step}: {figures}", flush=True)

@@ -1,6 +1,7 @@
 """The canonical checkpoint of the starter speech model, stored compactly and expanded to Whisper's own tensors.
 
-Stored as float16 with openai-whisper's tensor names, but for what is redundant:
+Stored under openai-whisper's tensor names, matrices as 8-bit integers with a float16 scale for every row
+(``<name>.scale``), all else as float16; and what is redundant is left out:
 
 - The token embedding has 51864 rows, most of them for words the model does not know. Stored are the rows in use
   (``tokens.rows``, for the ids ``tokens.ids``) and one that all others share (``tokens.unused``).
@@ -66,12 +67,11 @@ class Checkpoint:
             LoadError: a file is missing or is not what it should be.
         """
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
 
         folder = Path(folder)
         try:
             config = json.loads((folder / "config.json").read_text())
-            stored = load_file(folder / "model.safetensors")
+            stored = read(folder / "model.safetensors")
             dimensions = Dimensions(**config["dimensions"])
             heads = tuple((int(layer), int(head)) for layer, head in config["alignment_heads"])
             return cls(dimensions, expand(dimensions, stored), heads)
@@ -79,18 +79,50 @@ class Checkpoint:
             raise LoadError(f"{folder} holds no speech checkpoint: {error!r}.") from error
 
 
-def save(folder: str | Path, dimensions: Dimensions, stored: dict[str, npt.NDArray[Any]]) -> None:
-    """Writes compact tensors as a checkpoint folder that :meth:`Checkpoint.load` reads."""
+def read(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    """Reads the compact tensors of a file, those in 8 bits as float32.
+
+    Raises:
+        OSError: the file cannot be read.
+        safetensors.SafetensorError: it is no safetensors file.
+    """
+    from safetensors.numpy import load_file
+
+    stored = load_file(path)
+    scales = {name.removesuffix(".scale"): stored.pop(name) for name in list(stored) if name.endswith(".scale")}
+    return {
+        name: value.astype(np.float32) * scales[name].astype(np.float32) if name in scales else value
+        for name, value in stored.items()
+    }
+
+
+def save(
+    folder: str | Path, dimensions: Dimensions, stored: dict[str, npt.NDArray[Any]], *, eight_bits: bool = True
+) -> None:
+    """Writes compact tensors as a checkpoint folder that :meth:`Checkpoint.load` reads.
+
+    Args:
+        folder: made where it does not exist.
+        dimensions: the sizes.
+        stored: what :func:`expand` takes.
+        eight_bits: matrices as integers with a scale for every row, not as float16: half the size, the same words.
+    """
     from safetensors.numpy import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    integers = {"tokens.ids", "tokens.row_of", "tokens.is_capital"}
-    save_file(
-        {k: np.ascontiguousarray(v if k in integers else v.astype(np.float16)) for k, v in sorted(stored.items())},
-        folder / "model.safetensors",
-        metadata={"format": "np"},
-    )
+    written: dict[str, npt.NDArray[Any]] = {}
+    for name, value in sorted(stored.items()):
+        if np.issubdtype(value.dtype, np.integer):
+            written[name] = value
+        elif value.ndim == 2 and eight_bits:
+            scale = np.maximum(np.abs(value).max(1, keepdims=True) / 127, 1e-6).astype(np.float16)
+            written[name] = np.clip(np.rint(value / scale.astype(np.float32)), -127, 127).astype(np.int8)
+            written[name + ".scale"] = scale
+        else:
+            written[name] = value.astype(np.float16)
+    contiguous = {name: np.ascontiguousarray(value) for name, value in written.items()}
+    save_file(contiguous, folder / "model.safetensors", metadata={"format": "np"})
     layer = dimensions.n_text_layer - 1
     config = {
         "model_type": "whisper",

@@ -373,6 +373,76 @@ def _everyday(rng: _Random) -> str:
     return _command(rng)
 
 
+_COMPARATIVES: Final = (
+    "bigger smaller taller shorter longer faster slower older younger newer higher lower better worse easier harder "
+    "cheaper warmer colder stronger weaker brighter darker louder quieter heavier lighter nicer happier richer safer"
+).split()
+
+
+def _common_turns(rng: _Random) -> str:
+    """Turns of phrase that the general clauses lack: about, than, as, there is, going to, used to."""
+    subject, person = _subject(rng)
+    forms, thing = _verb(rng)
+    noun, place = _thing(rng), _place(rng)
+    be = _be(person, rng.random() < 0.3)
+    ones = ("wants", "likes", "needs") if person == "he" else ("want", "like", "need")
+    return rng.choice(
+        (
+            lambda: _finish(
+                f"{subject} {be} about {spoken(rng.randint(2, 90))} {rng.choice(('years old', 'feet tall', 'minutes late'))}"
+            ),
+            lambda: _finish(f"{subject} {be} {rng.choice(_COMPARATIVES)} than {noun}"),
+            lambda: _finish(f"{subject} {be} as {rng.choice(lexicon.ADJECTIVES)} as {noun}"),
+            lambda: _finish(f"{subject} {be} going to {forms[0]}{thing}"),
+            lambda: _finish(f"{subject} used to {forms[0]}{thing}"),
+            lambda: _finish(f"there {rng.choice(('is', 'was'))} {_article(_adjectives(rng) + _noun(rng))} {place}"),
+            lambda: _finish(
+                f"there {rng.choice(('are', 'were'))} {spoken(rng.randint(2, 99))} {_many(_noun(rng))} {place}"
+            ),
+            lambda: _finish(
+                f"it takes about {spoken(rng.randint(2, 60))} {rng.choice(lexicon.UNITS)} to {forms[0]}{thing}"
+            ),
+            lambda: _finish(f"tell me {rng.choice(('more', 'something', 'everything', 'a story'))} about {noun}"),
+            lambda: _finish(f"what do you {rng.choice(('think', 'know'))} about {noun}", "?"),
+            lambda: _finish(
+                f"{subject} {rng.choice(('talked', 'thought', 'asked', 'knew', 'wrote', 'spoke', 'heard', 'read'))} about {noun}"
+            ),
+            lambda: _finish(f"I would like to {forms[0]}{thing}"),
+            lambda: _finish(f"would you like {noun}", "?"),
+            lambda: _finish(
+                f"one of {rng.choice(('the', 'my', 'your', 'our'))} {_many(_noun(rng))} {_be('he', rng.random() < 0.4)} {_complement(rng)}"
+            ),
+            lambda: _finish(
+                f"{subject} {ones[0]} {noun} with {rng.choice(('a', 'the', 'some', 'no', 'about', 'only'))} {rng.choice(lexicon.MASS)}"
+            ),
+            lambda: _finish(f"if I {be.replace('is', 'were')} you, I would {forms[0]}{thing}"),
+            lambda: _finish(f"the {_noun(rng)} of the {_noun(rng)} {_be('he', rng.random() < 0.4)} {_complement(rng)}"),
+            lambda: _finish(
+                f"{rng.choice(lexicon.NAMES)}'s {_noun(rng)} {_be('he', rng.random() < 0.4)} {_complement(rng)}"
+            ),
+            lambda: _finish(f"{forms[4]}{thing} {_be('he', False)} {rng.choice(lexicon.ADJECTIVES)}"),
+            lambda: _finish(f"this is the {_noun(rng)} that {subject} {forms[2]}"),
+            lambda: _finish(f"the more {subject} {forms[2]}, the {rng.choice(_COMPARATIVES)} it was"),
+        )
+    )()
+
+
+#: Words that sound like another one of the lexicon: which one is meant, only the sentence tells.
+_HOMOPHONES: Final = frozenset(
+    """
+    there their they're to too two for four I eye hour our no know right write see sea son sun week weak here hear buy by
+    bye new knew wood would whole hole red read meet meat one won eight ate whose who's its it's your you're through threw
+    where wear were we're some sum pear pair piece peace plain plane sale sell road rode rowed male mail made maid tail
+    tale be bee flour flower deer dear sent cent cents scent past passed principal principle ring knight night not knot
+    weight wait way weigh weather whether which witch blue blew bored board bare bear brake break fair fare great heal
+    heel higher hire lead led loan alone rose rows role roll root route steal steel stair stare than then vary very waist
+    waste aloud allowed ant aunt aren't hers hi high oh owe or ore poor pour pore sore soar tied tide toe tow sees seas
+    seize writes rights reads reeds sons suns fined find minor miner mind mined mist missed guest guessed days daze tax
+    tacks packs pact tents tense mince mints princes prints prince hymn him cell cells sells seller cellar sellers
+    """.split()
+)
+
+
 @functools.cache
 def _all_words() -> tuple[str, ...]:
     forms = [form for verb in (*lexicon.TRANSITIVE, *lexicon.INTRANSITIVE) for form in verb]
@@ -386,9 +456,14 @@ def _all_words() -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
+@functools.cache
+def _plain_words() -> tuple[str, ...]:
+    return tuple(word for word in _all_words() if word not in _HOMOPHONES)
+
+
 def _random_words(rng: _Random) -> str:
     """Words in no order: what is heard must come from the sound, not from what would be likely."""
-    words = [rng.choice(_all_words()) for _ in range(rng.randint(1, 9))]
+    words = [rng.choice(_plain_words()) for _ in range(rng.randint(1, 9))]
     text = words[0]
     for word in words[1:]:
         text += (", " if rng.random() < 0.08 else " ") + word
@@ -602,5 +677,16 @@ def _chat(rng: _Random) -> str:
     return _arithmetic(rng)
 
 
-_FAMILIES: Final = (_everyday, _random_words, _arithmetic, _units, _time_and_date, _home, _detection, _phrase, _chat)
-_SHARES: Final = (36, 10, 9, 5, 7, 6, 7, 5, 15)
+_FAMILIES: Final = (
+    _common_turns,
+    _everyday,
+    _random_words,
+    _arithmetic,
+    _units,
+    _time_and_date,
+    _home,
+    _detection,
+    _phrase,
+    _chat,
+)
+_SHARES: Final = (8, 30, 10, 8, 5, 7, 6, 7, 5, 15)
