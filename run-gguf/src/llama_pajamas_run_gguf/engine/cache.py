@@ -1,0 +1,173 @@
+"""Sequences in the KV cache: those being decoded, and finished ones kept for the prefixes they may share."""
+
+import itertools
+from array import array
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from llama_pajamas_run_gguf.engine.cells import CellLedger
+
+#: A shorter common beginning is not worth a copy.
+MIN_SHARED = 4
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A sequence in the cache.
+
+    Attributes:
+        id: llama.cpp's sequence id.
+        key: sequences share only with those of the same key (the LoRA adapter that made their keys and values).
+        tokens: what the cache holds, in order.
+        cells: the ledger's numbers for them.
+        busy: whether a request is using it.
+        used: when it was used last, for eviction.
+    """
+
+    id: int
+    key: Hashable = None
+    tokens: "array[int]" = field(default_factory=lambda: array("i"))
+    cells: list[int] = field(default_factory=list)
+    busy: bool = False
+    used: int = 0
+
+
+class SequenceCache:
+    """The sequences of one context.
+
+    Args:
+        memory: llama.cpp's memory of the context.
+        cells: how many tokens it holds.
+        sequences: how many sequence ids there are.
+        rewinds: whether a sequence can be cut at any place; without that only whole sequences are continued.
+        window: tokens of sliding-window attention, 0 without.
+    """
+
+    def __init__(self, memory: Any, *, cells: int, sequences: int, rewinds: bool, window: int) -> None:
+        self._memory = memory
+        self._rewinds = rewinds
+        self._window = window
+        self._clock = itertools.count(1)
+        self.ledger = CellLedger(cells)
+        self.slots = [Slot(number) for number in range(sequences)]
+
+    @property
+    def available(self) -> int:
+        """Cells that are free or held by idle sequences alone."""
+        return self.ledger.size - len({cell for slot in self.slots if slot.busy for cell in slot.cells})
+
+    def acquire(self, tokens: "array[int]", key: Hashable) -> Slot | None:
+        """A sequence for a request, holding as much of the beginning of its tokens as the cache has.
+
+        The last token is never taken from the cache: its logits are wanted.
+
+        Returns:
+            the sequence, or None while all are busy.
+        """
+        source, shared = self._longest(tokens, key)
+        if source is not None and not source.busy and shared == len(source.tokens):
+            return self._begin(source, key)
+        slot = self._idle(source)
+        if slot is None:
+            return None
+        if slot is source:
+            self.truncate(slot, shared)
+            return self._begin(slot, key)
+        self.clear(slot)
+        if source is not None:
+            self._fork(source, slot, shared)
+        return self._begin(slot, key)
+
+    def release(self, slot: Slot, *, keep: bool = True) -> None:
+        """End a request's use of its sequence; kept, it serves requests that begin like it."""
+        slot.busy = False
+        slot.used = next(self._clock)
+        if not keep:
+            self.clear(slot)
+
+    def reserve(self, count: int) -> bool:
+        """See that so many cells are free, dropping idle sequences, the longest unused first, as needed."""
+        while self.ledger.free < count:
+            idle = [slot for slot in self.slots if not slot.busy and slot.cells]
+            if not idle:
+                return False
+            self.clear(min(idle, key=lambda slot: slot.used))
+        return True
+
+    def extend(self, slot: Slot, tokens: "array[int]") -> None:
+        """Record tokens that the next decode call adds to a sequence; :meth:`reserve` must have found room."""
+        slot.cells.extend(self.ledger.take(len(tokens)))
+        slot.tokens.extend(tokens)
+
+    def truncate(self, slot: Slot, length: int) -> None:
+        """Cut a sequence; what cannot be cut is cleared."""
+        if length >= len(slot.tokens):
+            return
+        if length <= 0 or not llama_cpp.llama_memory_seq_rm(self._memory, slot.id, length, -1):
+            self.clear(slot)
+            return
+        self.ledger.release(slot.cells[length:])
+        del slot.cells[length:], slot.tokens[length:]
+
+    def clear(self, slot: Slot) -> None:
+        """Empty a sequence."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot.id, -1, -1)
+        self.ledger.release(slot.cells)
+        slot.cells.clear()
+        del slot.tokens[:]
+
+    def drop_idle(self) -> None:
+        """Empty all sequences that no request uses."""
+        for slot in self.slots:
+            if not slot.busy:
+                self.clear(slot)
+
+    def _begin(self, slot: Slot, key: Hashable) -> Slot:
+        slot.busy, slot.key, slot.used = True, key, next(self._clock)
+        return slot
+
+    def _idle(self, source: Slot | None) -> Slot | None:
+        """The sequence to overwrite: an empty one, else the longest unused; the source only if there is no other."""
+        idle = [slot for slot in self.slots if not slot.busy]
+        if not idle:
+            return None
+        return min(idle, key=lambda slot: (slot is source, bool(slot.tokens), slot.used))
+
+    def _longest(self, tokens: "array[int]", key: Hashable) -> tuple[Slot | None, int]:
+        """The sequence that shares the longest beginning, and how long it is."""
+        wanted = np.frombuffer(tokens, np.int32)
+        best: Slot | None = None
+        length = MIN_SHARED - 1
+        for slot in self.slots:
+            if slot.key != key or len(slot.tokens) <= length:
+                continue
+            if not self._rewinds and slot.busy:
+                continue
+            common = min(common_length(wanted, np.frombuffer(slot.tokens, np.int32)), len(wanted) - 1)
+            if common > length and self._usable(slot, common):
+                best, length = slot, common
+        return best, length if best is not None else 0
+
+    def _usable(self, slot: Slot, length: int) -> bool:
+        if not self._rewinds:
+            return length == len(slot.tokens)
+        oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, slot.id)
+        return bool(0 <= oldest <= max(0, length - self._window) if self._window else oldest == 0)
+
+    def _fork(self, source: Slot, target: Slot, length: int) -> None:
+        llama_cpp.llama_memory_seq_cp(self._memory, source.id, target.id, 0, length)
+        cells = source.cells[:length]
+        self.ledger.share(cells)
+        target.cells.extend(cells)
+        target.tokens.extend(source.tokens[:length])
+
+
+def common_length(one: "np.ndarray[Any, np.dtype[np.int32]]", other: "np.ndarray[Any, np.dtype[np.int32]]") -> int:
+    """How many elements two arrays have in common at their beginning."""
+    size = min(len(one), len(other))
+    differing = np.flatnonzero(one[:size] != other[:size])
+    return int(differing[0]) if len(differing) else size

@@ -1,0 +1,310 @@
+"""The loop: requests join and leave between decode steps, and every step serves all of them."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+import llama_cpp
+
+from llama_pajamas_run_core.backends.owner import OwnerThread
+from llama_pajamas_run_core.errors import BadInput, Busy, Cancelled, InferenceError, OutOfMemory
+from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
+from llama_pajamas_run_gguf.engine.batch import Batch
+from llama_pajamas_run_gguf.engine.cache import SequenceCache
+from llama_pajamas_run_gguf.engine.pacing import Pacer, share
+from llama_pajamas_run_gguf.engine.sampling import Candidates, logprob, read_logits
+from llama_pajamas_run_gguf.engine.sequence import Sequence
+from llama_pajamas_run_gguf.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+#: llama_decode's answer when the KV cache has no room for a batch.
+_NO_ROOM = 1
+
+
+class Engine:
+    """Continuous batching over one context.
+
+    A step is one job on the thread that owns the model, and asks for the next one while there is work; so whatever else
+    has to run on that thread (embeddings, unloading) runs between two steps. An idle engine costs nothing.
+
+    Args:
+        context: of llama.cpp.
+        tokenizer: of the model.
+        vocab: of the model.
+        cache: of the context.
+        lanes: how many requests are worked on at once.
+        batch: the most tokens of one decode call.
+        max_waiting: how many more may wait.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        tokenizer: Tokenizer,
+        vocab: Any,
+        cache: SequenceCache,
+        *,
+        lanes: int,
+        batch: int,
+        max_waiting: int,
+    ) -> None:
+        self._context = context
+        self._owner: OwnerThread | None = None
+        self._tokenizer = tokenizer
+        self._vocab = vocab
+        self._cache = cache
+        self._lanes = lanes
+        self._max_waiting = max_waiting
+        self._batch = Batch(batch)
+        self._candidates = Candidates(tokenizer.size)
+        self._pacer = Pacer(batch)
+        self._running: list[Sequence] = []
+        self._blocked = False  # the first in line found no room; not tried again before something changes
+        self._lock = threading.Lock()  # guards the three below; steps run one at a time
+        self._waiting: list[Sequence] = []
+        self._scheduled = False
+        self._closed = False
+
+    # From any thread
+
+    def submit(self, sequence: Sequence, owner: OwnerThread) -> None:
+        """Queue a request.
+
+        Args:
+            sequence: the request.
+            owner: the thread that made the context; all steps run there.
+
+        Raises:
+            Busy: too many are waiting.
+            BadInput: the model was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise BadInput("The model was closed.")
+            if len(self._waiting) >= self._max_waiting:
+                raise Busy(f"{len(self._waiting)} requests are waiting for this model.", hint="Try again later.")
+            self._owner = owner
+            self._waiting.append(sequence)
+            self._blocked = False
+            self._schedule()
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How many requests are running and waiting, and how many cells of the cache are free."""
+        return {"running": len(self._running), "waiting": len(self._waiting), "cells_free": self._cache.ledger.free}
+
+    # On the owner thread
+
+    def close(self) -> None:
+        """End all requests."""
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = self._waiting, []
+        for sequence in [*self._running, *waiting]:
+            self._fail(sequence, Cancelled("The model was closed."))
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._owner is not None:
+            self._scheduled = True
+            self._owner.submit(self._step)
+
+    def _step(self) -> None:
+        with self._lock:
+            self._scheduled = False
+            if self._closed:
+                return
+        try:
+            self._drop_cancelled()
+            self._admit()
+            if self._running:
+                self._decode()
+        except Exception as error:  # a broken engine must not leave readers waiting for ever
+            _log.exception("step failed")
+            for sequence in list(self._running):
+                self._fail(sequence, error if isinstance(error, InferenceError) else InferenceError(str(error)))
+        with self._lock:
+            if not self._closed and (self._running or self._waiting):
+                self._schedule()
+
+    def _drop_cancelled(self) -> None:
+        with self._lock:
+            gone = [sequence for sequence in self._waiting if sequence.generation.cancelled]
+            self._waiting = [sequence for sequence in self._waiting if not sequence.generation.cancelled]
+        for sequence in gone:
+            sequence.close()
+        for sequence in list(self._running):
+            if sequence.generation.cancelled:
+                self._leave(sequence)
+
+    # Admission
+
+    def _admit(self) -> None:
+        while not self._blocked and (sequence := self._next()) is not None:
+            if not self._start(sequence):
+                with self._lock:
+                    self._waiting.append(sequence)
+                    self._blocked = True
+
+    def _next(self) -> Sequence | None:
+        """Take the first in line, if there is a lane for it."""
+        with self._lock:
+            if not self._waiting:
+                return None
+            first = min(self._waiting, key=lambda sequence: sequence.order)
+            if len(self._running) >= self._lanes:
+                last = max(self._running, key=lambda sequence: sequence.order)
+                if last.priority >= first.priority:
+                    return None
+            self._waiting.remove(first)
+        if len(self._running) >= self._lanes:
+            self._put_back(last)
+        return first
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a request a lane; False where the cache has no room for it as long as others run."""
+        try:
+            sequence.open(self._tokenizer, self._vocab)
+        except BadInput as error:
+            self._fail(sequence, error)
+            return True
+        # Room for a few tokens of everybody's answer, or the newcomer would be put back at once.
+        margin = 16 * (len(self._running) + 1) if self._running else 1
+        if self._running and len(sequence.tokens) + margin > self._cache.available:
+            return False
+        slot = self._cache.acquire(sequence.tokens, sequence.key)
+        if slot is None:
+            return False
+        if sequence.cached is None:
+            sequence.cached = len(slot.tokens)
+        sequence.slot = slot
+        self._running.append(sequence)
+        return True
+
+    # A step
+
+    def _decode(self) -> None:
+        plan, answering = self._plan()
+        if not plan:
+            return
+        outputs = self._fill(plan)
+        start = time.perf_counter()
+        code = llama_cpp.llama_decode(self._context, self._batch.native)
+        if code:
+            self._recover(code)
+            return
+        llama_cpp.llama_synchronize(self._context)  # a GPU computes on after the call
+        seconds = time.perf_counter() - start
+        self._pacer.learn(seconds, answering=answering, reading=self._batch.length - answering)
+        for sequence, index in outputs:
+            self._advance(sequence, index)
+
+    def _plan(self) -> tuple[list[tuple[Sequence, int]], int]:
+        """Whose tokens the next step computes, and how many; and how many of these sequences are answering.
+
+        Where the cache has no room for that, the last in line gives way.
+        """
+        while self._running:
+            answering = [sequence for sequence in self._running if sequence.answering]
+            reading = [sequence for sequence in self._running if not sequence.answering]
+            plan = [(sequence, 1) for sequence in answering]
+            plan += share(self._pacer.budget(len(answering)), reading)
+            if self._cache.reserve(sum(count for _, count in plan)):
+                return plan, len(answering)
+            if len(self._running) == 1:
+                self._fail(self._running[0], OutOfMemory("The KV cache is too small for this request."))
+            else:
+                self._put_back(max(self._running, key=lambda sequence: sequence.order))
+        return [], 0
+
+    def _fill(self, plan: list[tuple[Sequence, int]]) -> list[tuple[Sequence, int]]:
+        """Put a step's tokens into the batch; returns whose next token is due, with the place of its logits."""
+        self._batch.clear()
+        outputs = []
+        for sequence, count in plan:
+            slot = sequence.slot
+            assert slot is not None  # running sequences have one
+            start = len(slot.tokens)
+            chunk = sequence.tokens[start : start + count]
+            due = start + count == len(sequence.tokens)
+            self._cache.extend(slot, chunk)
+            places = self._batch.add(chunk, start, slot.id, wanted=int(due))
+            if due:
+                outputs.append((sequence, places[0]))
+        return outputs
+
+    def _put_back(self, sequence: Sequence) -> None:
+        """Take a request's lane; it waits at its old place in line and goes on where it was."""
+        _log.debug("request=%d is put back after %d tokens", sequence.arrival, sequence.answered)
+        self._release(sequence)
+        with self._lock:
+            self._waiting.append(sequence)
+
+    def _advance(self, sequence: Sequence, index: int) -> None:
+        """Choose a sequence's next token, and see whether it was the last."""
+        try:
+            sampler = sequence.open(self._tokenizer, self._vocab)
+            token = sampler.sample(self._context, index, self._candidates)
+            if token in self._tokenizer.ends:
+                self._finish(sequence, "stop")
+                return
+            report: tuple[TokenLogprob, ...] = ()
+            if sequence.logprobs is not None:
+                logits = read_logits(self._context, index, self._tokenizer.size)
+                report = (logprob(logits, token, sequence.logprobs, self._tokenizer),)
+            sequence.add(token, self._tokenizer.piece(token), report)
+        except Exception as error:
+            if not isinstance(error, InferenceError):
+                _log.exception("request=%d failed", sequence.arrival)
+                error = InferenceError(f"The answer could not be continued: {error}")
+            self._fail(sequence, error)
+            return
+        if sequence.generation.cancelled:
+            self._leave(sequence)
+        elif len(sequence.tokens) >= sequence.end:
+            self._finish(sequence, "length")
+
+    def _recover(self, code: int) -> None:
+        """llama_decode refused a batch: nothing of it can be relied on."""
+        if code == _NO_ROOM and len(self._running) > 1:
+            _log.warning("the KV cache has no room for a batch of %d tokens", self._batch.length)
+            last = max(self._running, key=lambda sequence: sequence.order)
+            self._put_back(last)
+            for slot in self._cache.slots:
+                self._cache.clear(slot)
+            return
+        error = OutOfMemory("The KV cache is too small.") if code == _NO_ROOM else InferenceError(f"llama_decode: {code}")
+        for sequence in list(self._running):
+            self._fail(sequence, error)
+        for slot in self._cache.slots:
+            self._cache.clear(slot)
+
+    # Leaving
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        sequence.finish(reason)
+        self._release(sequence)
+        sequence.close()
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Its reader left, or a stop string was found."""
+        if sequence.generation.stopped:
+            self._finish(sequence, "stop")
+        else:
+            self._release(sequence)
+            sequence.close()
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        sequence.generation.fail(error)
+        self._release(sequence)
+        sequence.close()
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence in self._running:
+            self._running.remove(sequence)
+        slot, sequence.slot = sequence.slot, None
+        if slot is not None:
+            self._cache.release(slot)
+            self._blocked = False
+

@@ -1,0 +1,239 @@
+"""Choosing a token from logits with llama.cpp's samplers, under a grammar where there is one."""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_core.errors import BadInput, InferenceError
+from llama_pajamas_run_core.types.chat import TokenLogprob
+from llama_pajamas_run_gguf.engine.settings import SamplingSettings
+from llama_pajamas_run_gguf.tokenizer import Tokenizer
+
+#: ``llama_token_data``: token id, logit, probability.
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+
+class Candidates:
+    """A ``llama_token_data_array`` over numpy, used again for every token of every sequence.
+
+    Args:
+        size: tokens in the vocabulary.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._ids = np.arange(size, dtype=np.int32)
+        self._data = np.zeros(size, _CANDIDATE)
+        self._array = llama_cpp.llama_token_data_array(
+            data=self._data.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)), size=size, selected=-1, sorted=False
+        )
+        self.pointer = ctypes.byref(self._array)
+
+    def fill(self, logits: npt.NDArray[np.float32]) -> None:
+        """All tokens with their logits."""
+        self._data["id"] = self._ids
+        self._data["logit"] = logits
+        self._reset(len(self._ids))
+
+    def fill_one(self, token: int) -> None:
+        """One token alone, to ask whether a grammar takes it."""
+        self._data[0] = (token, 0.0, 0.0)
+        self._reset(1)
+
+    @property
+    def selected(self) -> tuple[int, float]:
+        """The chosen token and its logit.
+
+        Raises:
+            InferenceError: the samplers left nothing to choose.
+        """
+        index = self._array.selected
+        if not 0 <= index < self._array.size:
+            raise InferenceError("No token could be chosen.")
+        chosen = self._array.data[index]
+        return int(chosen.id), float(chosen.logit)
+
+    @property
+    def first_logit(self) -> float:
+        """The first candidate's logit."""
+        return float(self._array.data[0].logit)
+
+    def _reset(self, size: int) -> None:
+        self._array.data = self._data.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data))
+        self._array.size, self._array.selected, self._array.sorted = size, -1, False
+
+
+class Grammar:
+    """A GBNF grammar that follows an answer token by token.
+
+    llama.cpp ends the process when a grammar is given a token that it does not take; this class always asks first.
+
+    Args:
+        vocab: the model's vocabulary.
+        text: the grammar, in GBNF with a rule "root".
+
+    Raises:
+        BadInput: llama.cpp cannot read it, most often because of its size.
+    """
+
+    def __init__(self, vocab: Any, text: str) -> None:
+        self._sampler: Any = llama_cpp.llama_sampler_init_grammar(vocab, text.encode(), b"root")
+        if not self._sampler:
+            raise BadInput(
+                "The grammar made from this schema is too large for llama.cpp.",
+                hint="Use smaller limits (maxLength, maxItems) or fewer alternatives.",
+                param="response_format",
+            )
+
+    def takes(self, token: int, candidates: Candidates) -> bool:
+        """Whether the token may come next."""
+        candidates.fill_one(token)
+        llama_cpp.llama_sampler_apply(self._sampler, candidates.pointer)
+        return candidates.first_logit != -math.inf
+
+    def mask(self, candidates: Candidates) -> None:
+        """Set the logits of all tokens that may not come next to minus infinity."""
+        llama_cpp.llama_sampler_apply(self._sampler, candidates.pointer)
+
+    def accept(self, token: int, candidates: Candidates) -> bool:
+        """Go on by one token; False, and nothing changed, where it may not come next."""
+        if not self.takes(token, candidates):
+            return False
+        llama_cpp.llama_sampler_accept(self._sampler, token)
+        return True
+
+    def close(self) -> None:
+        """Free it. Harmless when it is freed."""
+        if self._sampler:
+            llama_cpp.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+
+class Sampler:
+    """One sequence's chain of llama.cpp samplers, in llama.cpp's own order.
+
+    Args:
+        settings: of the request.
+        tokenizer: of the model.
+        prompt: its tokens, which the repeat penalty counts too.
+        context: the most tokens an answer can have.
+        vocab: the model's vocabulary.
+    """
+
+    def __init__(
+        self, settings: SamplingSettings, *, tokenizer: Tokenizer, prompt: Sequence[int], context: int, vocab: Any
+    ) -> None:
+        self.grammar: Grammar | None = None
+        self._vocab = vocab
+        self._size = tokenizer.size
+        self._chain: Any = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        self._add_bias(settings)
+        self._add_penalties(settings, prompt, context)
+        if settings.temperature <= 0:
+            self._add(llama_cpp.llama_sampler_init_greedy())
+            return
+        if settings.top_k > 0:
+            self._add(llama_cpp.llama_sampler_init_top_k(settings.top_k))
+        if settings.top_p < 1:
+            self._add(llama_cpp.llama_sampler_init_top_p(settings.top_p, 1))
+        if settings.min_p > 0:
+            self._add(llama_cpp.llama_sampler_init_min_p(settings.min_p, 1))
+        self._add(llama_cpp.llama_sampler_init_temp(settings.temperature))
+        self._add(llama_cpp.llama_sampler_init_dist(settings.seed))
+
+    def constrain(self, text: str | None) -> None:
+        """From now on follow a grammar, or none."""
+        if self.grammar is not None:
+            self.grammar.close()
+            self.grammar = None
+        if text is not None:
+            self.grammar = Grammar(self._vocab, text)
+
+    def sample(self, context: Any, index: int, candidates: Candidates) -> int:
+        """Choose the token for one output of the last decode call, and take note of it.
+
+        Raises:
+            InferenceError: no token fits the grammar, or the logits are not numbers.
+        """
+        if self.grammar is None:
+            return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+        logits = read_logits(context, index, self._size)
+        candidates.fill(logits)
+        llama_cpp.llama_sampler_apply(self._chain, candidates.pointer)
+        token, _ = candidates.selected
+        # Asking the grammar about the one chosen token is much cheaper than about the whole vocabulary.
+        if not self.grammar.takes(token, candidates):
+            candidates.fill(logits)
+            self.grammar.mask(candidates)
+            llama_cpp.llama_sampler_apply(self._chain, candidates.pointer)
+            token, logit = candidates.selected
+            if logit == -math.inf:
+                raise InferenceError("No token of this model continues the required format.")
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        self.grammar.accept(token, candidates)
+        return token
+
+    def close(self) -> None:
+        """Free the samplers. Harmless when they are freed."""
+        self.constrain(None)
+        if self._chain:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
+
+    def _add(self, sampler: Any) -> None:
+        llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+
+    def _add_bias(self, settings: SamplingSettings) -> None:
+        if settings.logit_bias:
+            biases = (llama_cpp.llama_logit_bias * len(settings.logit_bias))(*settings.logit_bias.items())
+            self._add(llama_cpp.llama_sampler_init_logit_bias(self._size, len(biases), biases))
+
+    def _add_penalties(self, settings: SamplingSettings, prompt: Sequence[int], context: int) -> None:
+        if settings.repeat_penalty != 1 and settings.repeat_window:
+            window = context if settings.repeat_window < 0 else settings.repeat_window
+            repeat = llama_cpp.llama_sampler_init_penalties(self._size, window, settings.repeat_penalty, 0.0, 0.0)
+            for token in prompt[-window:]:
+                llama_cpp.llama_sampler_accept(repeat, token)
+            self._add(repeat)
+        if settings.frequency_penalty or settings.presence_penalty:
+            self._add(
+                llama_cpp.llama_sampler_init_penalties(
+                    self._size, context, 1.0, settings.frequency_penalty, settings.presence_penalty
+                )
+            )
+
+
+def read_logits(context: Any, index: int, size: int) -> npt.NDArray[np.float32]:
+    """The logits of one output of the last decode call, float32 [size]; overwritten by the next call."""
+    pointer = llama_cpp.llama_get_logits_ith(context, index)
+    if not pointer:
+        raise InferenceError("llama.cpp gave no logits.")
+    return np.ctypeslib.as_array(pointer, (size,))
+
+
+def logprob(logits: npt.NDArray[np.float32], token: int, alternatives: int, tokenizer: Tokenizer) -> TokenLogprob:
+    """How likely a token was by the model itself, before any sampling settings.
+
+    Args:
+        logits: of its place.
+        token: the chosen one.
+        alternatives: how many of the likeliest to report beside it.
+        tokenizer: of the model.
+    """
+    peak = logits.max()
+    total = float(peak) + math.log(float(np.exp(logits - peak, dtype=np.float64).sum()))
+
+    def report(number: int, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        data = tokenizer.piece(number, special=True)
+        return TokenLogprob(data.decode("utf-8", "replace"), data, float(logits[number]) - total, top)
+
+    if not alternatives:
+        return report(token)
+    count = min(alternatives, len(logits))
+    likeliest = np.argpartition(-logits, count - 1)[:count]
+    ordered = likeliest[np.argsort(-logits[likeliest], kind="stable")]
+    return report(token, tuple(report(int(number)) for number in ordered))

@@ -1,0 +1,35 @@
+"""How many threads to compute with."""
+
+import os
+import sys
+from pathlib import Path
+
+_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def default_threads() -> int:
+    """The physical cores this process may use: two threads on one core only get in each other's way.
+
+    Respects the CPU affinity and a container's quota.
+    """
+    if sys.platform == "linux":
+        usable = os.sched_getaffinity(0)
+        cores = len({_siblings(cpu) for cpu in usable})
+        return max(1, min(cores, _quota()))
+    return max(1, (os.cpu_count() or 2) // 2) if sys.platform == "win32" else max(1, os.cpu_count() or 1)
+
+
+def _siblings(cpu: int) -> str:
+    try:
+        return Path(_SIBLINGS.format(cpu)).read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+def _quota() -> int:
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return 1_000_000 if quota == "max" else max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        return 1_000_000
