@@ -44,7 +44,7 @@ def planned(name: str) -> RuntimeInfo:
     return replace(descriptor(name), rooms=rooms)
 
 
-#: What may be installed: today's descriptors with every package, those of the plan with every package or none, one alone.
+#: What may be installed: today's descriptors with every package, the planned ones with all or none, one alone.
 INSTALLED = {
     "today": [RuntimeState(descriptor(name)) for name in NAMES],
     "planned": [RuntimeState(planned(name)) for name in NAMES],

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 #: Where packages register functions that return ModelEntry objects.
 GROUP = "llama_pajamas.models"
 #: What a model may be called. Ids also appear in addresses and file names, so ".." is not allowed either.
-ID_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,200}$")
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def check_id(id: str) -> str:
     Raises:
         BadInput: it cannot be a model's id.
     """
-    if not ID_PATTERN.match(id) or ".." in id:
+    if not ID_PATTERN.fullmatch(id) or ".." in id:
         raise BadInput(
             f"'{id[:80]}' cannot be a model's name.",
             hint="Use up to 201 letters, digits and . _ / : @ -, beginning with a letter or digit, without '..'.",

@@ -37,7 +37,7 @@ DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 _CHUNK: Final = 1 << 20
 _SPARE: Final = 64 << 20  # bytes of disk left free
 _TRIES: Final = 5
-_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*$")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def pull(
         store: where to keep it; the default store if None.
         quantization: the variant, where ``model`` names none. Without either, Q4_K_M or what comes nearest.
         revision: branch, tag or commit; the main branch if None.
-        progress: called after every piece of at most 1 MiB, on the calling thread. An exception that it raises ends the
+        progress: called after every piece (some 10 KiB to 1 MiB), on the calling thread. An exception that it raises ends the
             pull; a later one goes on where it ended.
         endpoint: the hub's address; HF_ENDPOINT or huggingface.co if None.
 
@@ -102,7 +102,7 @@ def pull(
         MissingDependency: huggingface-hub is not installed.
     """
     repo, _, variant = model.partition(":")
-    if not _REPO.match(repo) or ".." in repo:
+    if not _REPO.fullmatch(repo) or ".." in repo:
         raise BadInput(
             f"'{model[:200]}' is no model of a hub.", hint="Write OWNER/NAME or OWNER/NAME:VARIANT.", param="model"
         )
@@ -300,6 +300,8 @@ class _Hub:
             raise LoadError("HF_HUB_OFFLINE is set, so nothing is fetched.", hint="Unset it to pull models.")
         try:
             import huggingface_hub
+            import huggingface_hub.errors
+            import huggingface_hub.utils
         except ModuleNotFoundError as error:
             raise MissingDependency(
                 "Pulling models", package="huggingface-hub", install='uv pip install "huggingface-hub>=1"'
@@ -397,7 +399,8 @@ class _Stream:
 
     def _pieces(self, response: Any) -> Iterator[bytes]:
         try:
-            yield from response.iter_bytes(chunk_size=_CHUNK)
+            # Without a chunk size: with one, what came before an interruption is dropped if it is no whole chunk.
+            yield from response.iter_bytes()
         except _transport_errors() as error:
             raise _Interrupted(_first_line(error)) from error
 
