@@ -37,6 +37,13 @@ class Overtime(errors.RuntimeFault):
     """A request took longer than a request may take."""
 
 
+class ClientGone(errors.RuntimeFault):
+    """The client left before its reply; there is nobody to be told."""
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection.")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """How an error goes over the wire.
@@ -79,6 +86,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     errors.InferenceError: Row(
         500, _SERVER, "inference_failed", message="The model failed while running.", retry=False
     ),
+    ClientGone: Row(499, _INVALID, "client_closed_request"),
     Overtime: Row(504, _SERVER, "timeout", retry=False),
     Exception: Row(500, _SERVER, message="The server failed to handle the request."),
 }
@@ -102,8 +110,10 @@ def body_of(message: str, type_: str, *, param: str | None = None, code: str | N
 def describe(error: BaseException) -> dict[str, Any]:
     """An error of ours, or any other, in OpenAI's shape. Of unforeseen errors nothing is told."""
     row = row_of(error)
-    if row.status >= 500:
-        _log.log(logging.ERROR if row.status == 500 else logging.WARNING, "request failed: %s", error, exc_info=error)
+    if row.status == 500:
+        _log.error("request failed: %s", error, exc_info=error)
+    elif row.status > 500:
+        _log.warning("request failed: %s", error)
     message = row.message or _FOLDERS.sub("", str(error))
     return body_of(
         message, row.type, param=getattr(error, "param", None), code=getattr(error, "code", None) or row.code

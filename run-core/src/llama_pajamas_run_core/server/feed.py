@@ -10,16 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llama_pajamas_run_core.errors import RuntimeFault
+from llama_pajamas_run_core.server.errors import ClientGone
 
 T = TypeVar("T")
-
-
-class ClientGone(RuntimeFault):
-    """The client left before its reply; there is nobody to be told."""
-
-    def __init__(self) -> None:
-        super().__init__("The client closed the connection.")
 
 
 class Feed:

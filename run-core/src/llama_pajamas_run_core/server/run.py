@@ -97,6 +97,8 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         BadInput: the port is in use or may not be used, or the address is not this machine's.
     """
+    if not 0 <= port <= 65535:
+        raise BadInput(f"A port is from 0 to 65535, not {port}.", param="port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError):
@@ -123,9 +125,6 @@ def bind(host: str, port: int) -> socket.socket:
             raise BadInput(f"This user may not listen on port {port}.", hint=other, param="port") from None
         message = f"The server cannot listen on {host}: {error.strerror}."
         raise BadInput(message, hint="Choose an address of this machine: --host 127.0.0.1", param="host") from None
-    except OverflowError:
-        listener.close()
-        raise BadInput(f"A port is from 0 to 65535, not {port}.", param="port") from None
     return listener
 
 

@@ -1,6 +1,5 @@
 """``/v1/images/detect``, ``/classify`` and ``/embed``, and LocalAI's ``/v1/detection``."""
 
-import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +16,7 @@ from starlette.responses import Response
 from llama_pajamas_run_core.artifacts.catalogue import ModelEntry
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.codecs.image import decode_image
+from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.server.errors import as_bad_input
 from llama_pajamas_run_core.server.feed import while_connected
 from llama_pajamas_run_core.server.media import media_bytes
@@ -127,22 +127,19 @@ async def _body(request: Request, services: Services, json: type[J], form: type[
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     content: Any = None
-    raw = b""
     try:
         if kind == "multipart/form-data":
             content = await _fields(request, services)
             return form.model_validate(content)
         raw = await request.body()
         if kind != "application/json" or not raw:
-            raise as_bad_input([{"type": "missing", "loc": (), "msg": ""}], None)
-        return json.model_validate_json(raw)
+            raise BadInput("The request needs a JSON body or a multipart form with a file.")
+        content = loads(raw)
+        return json.model_validate(content)
     except ValidationError as error:
-        if raw:
-            with contextlib.suppress(ValueError):
-                content = loads(raw)
-        raise as_bad_input(
-            error.errors(include_url=False, include_input=False, include_context=True), content
-        ) from None
+        raise as_bad_input(error.errors(include_url=False, include_input=False), content) from None
+    except (ValueError, RecursionError):
+        raise BadInput("The body is not valid JSON.") from None
 
 
 async def _fields(request: Request, services: Services) -> dict[str, Any]:
