@@ -86,8 +86,8 @@ def pull(
         store: where to keep it; the default store if None.
         quantization: the variant, where ``model`` names none. Without either, Q4_K_M or what comes nearest.
         revision: branch, tag or commit; the main branch if None.
-        progress: called after every piece (some 10 KiB to 1 MiB), on the calling thread. An exception that it raises ends the
-            pull; a later one goes on where it ended.
+        progress: called after every piece (some 10 KiB to 1 MiB), on the calling thread. An exception that it raises
+            ends the pull; a later one goes on where it ended.
         endpoint: the hub's address; HF_ENDPOINT or huggingface.co if None.
 
     Returns:
