@@ -13,7 +13,7 @@ from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.dsp.boxes import iou_matrix
 from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image
 from llama_pajamas_starter.vision.captions import Content, caption, captioned, random_content
-from llama_pajamas_starter.vision.scenes import HELD_OUT_SEEDS, scene, single_object
+from llama_pajamas_starter.vision.scenes import COLOUR_NAMES, HELD_OUT_SEEDS, scene, single_object
 from llama_pajamas_starter.vocabulary import OBJECTS
 
 Floats = NDArray[np.floating[Any]]
@@ -99,8 +99,24 @@ def as_found(detections: Sequence[Detection]) -> Found:
     )
 
 
+def precision_and_recall(
+    found: Sequence[Found], truth: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], confidence: float = 0.25
+) -> tuple[float, float]:
+    """Share of detections of at least ``confidence`` that are right, and of objects that are found, at IoU 0.5."""
+    right = seen = wanted = 0
+    for image, (boxes, labels) in zip(found, truth, strict=True):
+        sure = image.scores >= confidence
+        match = iou_matrix(image.boxes[sure], boxes) >= 0.5
+        match &= image.labels[sure][:, None] == labels[None, :]
+        # Objects of one class overlap too little for one box to match two of them.
+        right += int(match.any(axis=0).sum())
+        seen += int(sure.sum())
+        wanted += len(labels)
+    return right / max(seen, 1), right / max(wanted, 1)
+
+
 def detector(backend: VisionBackend, count: int = 300) -> dict[str, float]:
-    """The mAP50 and mAP50-95 of a detector on ``count`` held-out scenes."""
+    """A detector's mAP50 and mAP50-95 on ``count`` held-out scenes; precision and recall at confidence 0.25."""
     options = DetectOptions(confidence=0.01, iou=0.6)
     found, truth = [], []
     for seed in HELD_OUT_SEEDS[:count]:
@@ -109,9 +125,12 @@ def detector(backend: VisionBackend, count: int = 300) -> dict[str, float]:
         truth.append((drawn.boxes, drawn.labels))
     thresholds = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
     values = mean_average_precision(found, truth, len(OBJECTS), thresholds)
+    precision, recall = precision_and_recall(found, truth)
     return {
         "mAP50": round(values[0.5], 4),
         "mAP50-95": round(float(np.mean(list(values.values()))), 4),
+        "precision": round(precision, 4),
+        "recall": round(recall, 4),
         "scenes": count,
         "objects": sum(len(labels) for _, labels in truth),
     }
@@ -124,6 +143,18 @@ def classifier(backend: VisionBackend, count: int = 1000) -> dict[str, float]:
         drawn = single_object(seed)
         right += backend.classify([Image(drawn.image)], top=1)[0][0].class_id == drawn.labels[0]
     return {"top-1": round(float(right / count), 4), "images": count}
+
+
+def zero_shot(backend: VisionBackend, count: int = 500) -> dict[str, float]:
+    """How often the likeliest of all 80 captions like "a red car" is right for a held-out image of one object."""
+    contents = [Content(1, label, colour) for label in range(len(OBJECTS)) for colour in range(len(COLOUR_NAMES))]
+    texts = backend.embed_text([caption(content) for content in contents])
+    right = 0
+    for seed in HELD_OUT_SEEDS[:count]:
+        drawn = single_object(seed)
+        best = contents[int((texts @ backend.embed([Image(drawn.image)])[0]).argmax())]
+        right += (best.label, best.colour) == (drawn.labels[0], drawn.colours[0])
+    return {"top-1 of 80": round(float(right / count), 4), "images": count}
 
 
 def retrieval_set(count: int = 100, group: int = 0) -> list[tuple[Image, str]]:
