@@ -13,13 +13,12 @@ from tokenizers import Tokenizer
 
 from rendering import documents
 
-ROW = 2048
 _DOCUMENTS_PER_CHUNK = 4000
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Packed documents, each array of shape (rows, ROW).
+    """Packed documents, each array of shape (rows, length).
 
     Attributes:
         tokens: int16 token ids, the padding 0.
@@ -49,8 +48,8 @@ def assistant_tokens(tokens: npt.NDArray[np.int64], start: int, end: int, assist
     return (last_start >= 0) & (role == assistant) & (index - last_start >= 3) & (ended_before < last_start)
 
 
-def pack(tokenizer: Tokenizer, pairs: list[tuple[str, str]]) -> Rows:
-    """Documents put into rows one after another; one that does not fit opens a new row."""
+def pack(tokenizer: Tokenizer, pairs: list[tuple[str, str]], length: int) -> Rows:
+    """Documents put into rows of ``length`` tokens; one that does not fit opens a new row, a longer one is left out."""
     start, end = tokenizer.token_to_id("<|im_start|>"), tokenizer.token_to_id("<|im_end|>")
     assistant = tokenizer.token_to_id("assistant")
     read = [e.ids for e in tokenizer.encode_batch([r for r, _ in pairs], add_special_tokens=False)]
@@ -58,18 +57,18 @@ def pack(tokenizer: Tokenizer, pairs: list[tuple[str, str]]) -> Rows:
     tokens: list[npt.NDArray[np.int16]] = []
     docs: list[npt.NDArray[np.uint8]] = []
     masks: list[npt.NDArray[np.bool_]] = []
-    row = np.zeros(ROW, np.int16)
-    doc, mask = np.full(ROW, 255, np.uint8), np.zeros(ROW, np.bool_)
+    row = np.zeros(length, np.int16)
+    doc, mask = np.full(length, 255, np.uint8), np.zeros(length, np.bool_)
     at = number = 0
     for first, second in zip(read, learnt, strict=True):
         ids = first + second
-        if len(ids) > ROW:
+        if len(ids) > length:
             continue
-        if at + len(ids) > ROW or number == 255:
+        if at + len(ids) > length or number == 255:
             tokens.append(row)
             docs.append(doc)
             masks.append(mask)
-            row, doc, mask = np.zeros(ROW, np.int16), np.full(ROW, 255, np.uint8), np.zeros(ROW, np.bool_)
+            row, doc, mask = np.zeros(length, np.int16), np.full(length, 255, np.uint8), np.zeros(length, np.bool_)
             at = number = 0
         array = np.asarray(ids)
         row[at : at + len(ids)] = array
@@ -82,28 +81,25 @@ def pack(tokenizer: Tokenizer, pairs: list[tuple[str, str]]) -> Rows:
     return Rows(np.stack(tokens), np.stack(docs), np.stack(masks))
 
 
-def _work(queue: "Queue[Rows]", tokenizer_json: str, seed: int) -> None:
+def _work(queue: "Queue[Rows]", tokenizer_json: str, seed: int, length: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     tokenizer = Tokenizer.from_str(tokenizer_json)
     stream = documents(seed, "train")
     while True:
-        queue.put(pack(tokenizer, list(islice(stream, _DOCUMENTS_PER_CHUNK))))
+        queue.put(pack(tokenizer, list(islice(stream, _DOCUMENTS_PER_CHUNK)), length))
 
 
-def start_workers(tokenizer: Tokenizer, count: int, seed: int) -> "tuple[Queue[Rows], list[mp.process.BaseProcess]]":
+def start_workers(
+    tokenizer: Tokenizer, count: int, seed: int, length: int
+) -> "tuple[Queue[Rows], list[mp.process.BaseProcess]]":
     """Starts worker processes that fill a queue with rows until they are ended."""
     context = mp.get_context("spawn")
     queue: Queue[Rows] = context.Queue(maxsize=64)
     workers: list[mp.process.BaseProcess] = []
     for number in range(count):
-        worker = context.Process(target=_work, args=(queue, tokenizer.to_str(), seed * 1000 + number), daemon=True)
+        worker = context.Process(
+            target=_work, args=(queue, tokenizer.to_str(), seed * 1000 + number, length), daemon=True
+        )
         worker.start()
         workers.append(worker)
     return queue, workers
-
-
-def rows_of(tokenizer: Tokenizer, seed: int) -> Iterator[Rows]:
-    """The same rows without a worker."""
-    stream = documents(seed, "train")
-    while True:
-        yield pack(tokenizer, list(islice(stream, _DOCUMENTS_PER_CHUNK)))

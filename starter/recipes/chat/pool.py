@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from packing import ROW, Rows
+from packing import Rows
 
 
 class Pool:
     """Packed rows on the device: new ones are taken once as they come, then all are drawn from at random."""
 
-    def __init__(self, capacity: int, device: str, source: "queue.Queue[Rows]") -> None:
-        self.tokens = torch.zeros(capacity, ROW, dtype=torch.int16, device=device)
-        self.document = torch.zeros(capacity, ROW, dtype=torch.uint8, device=device)
-        self.learnt = torch.zeros(capacity, ROW, dtype=torch.bool, device=device)
+    def __init__(self, capacity: int, length: int, device: str, source: "queue.Queue[Rows]") -> None:
+        self.tokens = torch.zeros(capacity, length, dtype=torch.int16, device=device)
+        self.document = torch.zeros(capacity, length, dtype=torch.uint8, device=device)
+        self.learnt = torch.zeros(capacity, length, dtype=torch.bool, device=device)
         self.source, self.capacity, self.device = source, capacity, device
         self.made = self.used = 0
 
@@ -38,7 +38,7 @@ class Pool:
             self.made += count
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(tokens, document numbers, learnt), each (count, ROW)."""
+        """(tokens, document numbers, learnt), each (count, length)."""
         fresh = min(count, self.made - self.used)
         indices = [(self.used + i) % self.capacity for i in range(fresh)]
         self.used += fresh

@@ -25,7 +25,7 @@ import model as model_module
 from held_out_match import evaluate
 from model import Config, Documents, Qwen3
 from optimizer import Muon
-from packing import ROW, start_workers
+from packing import start_workers
 from pool import Pool
 from tokenizer import train_tokenizer
 
@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0, help="wall-clock time of the whole run")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", type=Path, help="a checkpoint folder to go on from (its tokenizer is kept)")
-    parser.add_argument("--rows", type=int, default=20, help=f"rows of {ROW} tokens in a step")
+    parser.add_argument("--tokens", type=int, default=40_960, help="tokens in a step")
     parser.add_argument("--workers", type=int, default=3, help="processes that make data")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.004)
@@ -71,14 +71,15 @@ def works(model: Qwen3, device: str) -> bool:
     if not device.startswith("cuda") or model_module._VARLEN is None:
         return False
     try:
-        document = torch.arange(ROW, device=device)[None].div(100, rounding_mode="floor").to(torch.uint8).repeat(2, 1)
-        tokens = torch.randint(0, model.c.vocabulary, (2, ROW), device=device)
+        document = torch.arange(1024, device=device)[None].div(100, rounding_mode="floor").to(torch.uint8).repeat(2, 1)
+        tokens = torch.randint(0, model.c.vocabulary, document.shape, device=device)
+        direction = torch.randn(*document.shape, model.c.width, device=device)
         found = []
         for varlen in (True, False):
             model.zero_grad()
             with torch.autocast("cuda", dtype=torch.bfloat16):
                 states = model.hidden(tokens, documents_of(document, varlen=varlen, dtype=torch.bfloat16))
-            states.float().square().mean().backward()
+            (states.float() * direction).mean().backward()
             found.append((states.detach().float(), model.model.embed_tokens.weight.grad.clone()))
         (a, ga), (b, gb) = found
         model.zero_grad(set_to_none=True)
@@ -102,11 +103,11 @@ def rate_scale(fraction: float, warm_up: float = 0.02) -> float:
 class Trainer:
     """The model, its moving average, its optimizers and its data."""
 
-    def __init__(self, options: argparse.Namespace, model: Qwen3, pool: Pool) -> None:
-        self.options, self.model, self.pool = options, model, pool
+    def __init__(self, options: argparse.Namespace, model: Qwen3, pool: Pool, *, varlen: bool) -> None:
+        self.options, self.model, self.pool, self.varlen = options, model, pool, varlen
+        self.rows = max(1, options.tokens // pool.tokens.shape[1])
         self.cuda = options.device.startswith("cuda")
         self.average = copy.deepcopy(model).requires_grad_(False)
-        self.varlen = works(model, options.device)
         self.muon = Muon(model.model.layers)
         self.others = [p for name, p in model.named_parameters() if p.ndim < 2 or "embed" in name]
         self.adam = torch.optim.AdamW(self.others, betas=(0.9, 0.95), weight_decay=0.0, fused=self.cuda)
@@ -135,7 +136,7 @@ class Trainer:
 
     def gradients(self) -> Tensor:
         """The loss of a fresh batch, after its backward pass: cross entropy of what the assistant says."""
-        tokens, document, learnt = self.pool.batch(self.options.rows, self.rng)
+        tokens, document, learnt = self.pool.batch(self.rows, self.rng)
         documents = documents_of(document, varlen=self.varlen, dtype=torch.bfloat16 if self.cuda else torch.float32)
         targets = tokens.masked_fill(~learnt, -100)[:, 1:]
         with torch.autocast(self.options.device.split(":")[0], dtype=torch.bfloat16, enabled=self.cuda):
@@ -176,7 +177,7 @@ def run(trainer: Trainer, tokenizer: Tokenizer, began: float) -> list[dict[str, 
         now = time.monotonic()
         if now - told > 20:
             told = now
-            rate = trainer.steps * options.rows * ROW / (now - start) / 1e6
+            rate = trainer.steps * trainer.rows * trainer.pool.tokens.shape[1] / (now - start) / 1e6
             print(
                 f"{now - start:5.0f} s step {trainer.steps} loss {torch.stack(losses).mean().item():.4f} "
                 f"{rate:.2f} M tokens/s, rows made {trainer.pool.made} used {trainer.pool.used}",
@@ -204,9 +205,15 @@ def main() -> None:
     if tokenizer.encode("assistant\n", add_special_tokens=False).ids[0] != tokenizer.token_to_id("assistant"):
         raise SystemExit("the word assistant must be one token: train the tokenizer on more text")
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    source, workers = start_workers(tokenizer, options.workers, options.seed)
-    pool = Pool(80_000 if options.device.startswith("cuda") else 4_000, options.device, source)
-    trainer = Trainer(options, model.to(options.device), pool)
+    model.to(options.device)
+    varlen = works(model, options.device)
+    # The plain kernel computes every pair of tokens in a row and masks most of them: its rows are shorter.
+    length = 2048 if varlen else 1024
+    source, workers = start_workers(tokenizer, options.workers, options.seed, length)
+    pool = Pool(
+        2**27 // length if options.device.startswith("cuda") else 2**23 // length, length, options.device, source
+    )
+    trainer = Trainer(options, model, pool, varlen=varlen)
     pool.take(wait=True)
     trainer.compile()
     print(f"ready after {time.monotonic() - began:.0f} s, variable-length attention: {trainer.varlen}", flush=True)
@@ -219,7 +226,7 @@ def main() -> None:
     history.append({"steps": trainer.steps, "exact": exact})
     metrics = {
         "steps": trainer.steps,
-        "tokens": trainer.steps * options.rows * ROW,
+        "tokens": trainer.steps * trainer.rows * trainer.pool.tokens.shape[1],
         "device": torch.cuda.get_device_name() if trainer.cuda else "cpu",
         "minutes": (time.monotonic() - began) / 60,
         "rows_made": pool.made,

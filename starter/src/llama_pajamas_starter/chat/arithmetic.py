@@ -1,5 +1,6 @@
 """Spoken arithmetic: sums, differences, products, quotients and comparisons, answered in words."""
 
+from math import gcd
 from typing import Final
 
 from llama_pajamas_starter.chat.sample import Draw, Sample, capitalise, turn
@@ -42,6 +43,12 @@ def key_of(a: int, word: str, b: int) -> str:
     return f"{a} {word} {b}"
 
 
+def _close(draw: Draw) -> tuple[int, int]:
+    """Two three-digit numbers that share their hundreds."""
+    hundreds = 100 * draw.integer(1, 9)
+    return hundreds + draw.integer(0, 99), hundreds + draw.integer(0, 99)
+
+
 def operands(draw: Draw, low_share: float = 0.65) -> tuple[int, int]:
     """Two numbers to add: mostly up to one hundred, else up to 999."""
     if draw.chance(low_share):
@@ -68,7 +75,7 @@ def addition(draw: Draw) -> Sample:
 
 def subtraction(draw: Draw) -> Sample:
     """Differences of numbers up to 999, one in eight below zero."""
-    a, b = operands(draw)
+    a, b = _close(draw) if draw.chance(0.1) else operands(draw)
     if b > a and not draw.chance(0.15):
         a, b = b, a
     x, y = draw.number(a), draw.number(b)
@@ -131,7 +138,8 @@ def parts(draw: Draw) -> Sample:
         a = draw.integer(0, 12)
         question = draw.pick(("what is {} squared", "what is the square of {}", "square {}."))
         return turn(draw, "parts", question.format(draw.number(a)), statement(a, "times", a, spoken(a * a)))
-    percent, step = draw.pick(((10, 10), (20, 5), (25, 4), (50, 2), (5, 20), (1, 100)))
+    percent = draw.pick((1, 5, 10, 10, 15, 20, 20, 25, 25, 30, 40, 50, 50, 60, 75, 80, 90, 100))
+    step = 100 // gcd(percent, 100)
     a = step * draw.integer(1, 400 // step)
     percents = f"{percent}%" if draw.digits and draw.chance(0.5) else f"{draw.number(percent)} percent"
     question = draw.pick(("what is {} of {}", "how much is {} of {}", "{} of {}")).format(percents, draw.number(a))
@@ -151,10 +159,9 @@ def comparison(draw: Draw) -> Sample:
             question = draw.pick(("what number comes before {}", "what comes before {}"))
             answer = f"{capitalise(spoken(a - 1))} comes before {spoken(a)}."
         return turn(draw, "comparison", question.format(draw.number(a)), answer)
-    low = draw.integer(0, 998)
-    high = draw.integer(low + 1, 999)
-    if high < 1000 and draw.chance(0.5):
-        low, high = low % 100, low % 100 + draw.integer(1, 99)
+    low, high = sorted(_close(draw) if draw.chance(0.4) else operands(draw))
+    if low == high:
+        high += 1
     x, y = (low, high) if draw.chance(0.5) else (high, low)
     word = draw.pick(("larger", "bigger", "greater", "smaller", "less", "more"))
     question = draw.pick(("which is {}, {} or {}", "what is {}, {} or {}", "which number is {}, {} or {}"))
@@ -162,6 +169,47 @@ def comparison(draw: Draw) -> Sample:
     first, second = (low, high) if down else (high, low)
     answer = f"{capitalise(spoken(first))} is {'smaller' if down else 'larger'} than {spoken(second)}."
     return turn(draw, "comparison", question.format(word, draw.number(x), draw.number(y)), answer)
+
+
+def chain(draw: Draw) -> Sample:
+    """Two operations: a sum of three numbers, or a product and then a sum."""
+    if draw.chance(0.5):
+        a, b, c = (draw.integer(0, 50) for _ in range(3))
+        result, words = a + b + c, ("plus", "plus")
+    else:
+        a, b, c = draw.integer(1, 12), draw.integer(1, 12), draw.integer(0, 20)
+        if c <= a * b and draw.chance(0.4):
+            result, words = a * b - c, ("times", "minus")
+        else:
+            result, words = a * b + c, ("times", "plus")
+    numbers = [draw.number(n) for n in (a, b, c)]
+    signs = [_SYMBOLS[w] for w in words] if draw.digits and draw.chance(0.5) else words
+    question = draw.pick(_ASK).format(f"{numbers[0]} {signs[0]} {numbers[1]} {signs[1]} {numbers[2]}")
+    said = f"{spoken(a)} {words[0]} {spoken(b)} {words[1]} {spoken(c)}"
+    return turn(draw, "two operations", question, f"{capitalise(said)} is {spoken(result)}.", key=said)
+
+
+def round_numbers(draw: Draw) -> Sample:
+    """Hundreds and thousands, and numbers below zero."""
+    if draw.chance(0.3):
+        a, b = -draw.integer(1, 30), draw.integer(0, 30)
+        word = draw.pick(("plus", "minus"))
+    else:
+        unit = draw.pick((100, 100, 1000, 1000, 500))
+        a, b = unit * draw.integer(1, 4900 // unit), unit * draw.integer(1, 4900 // unit)
+        word = "plus" if b > a or draw.chance(0.6) else "minus"
+    result = a + b if word == "plus" else a - b
+    first = f"minus {draw.number(-a)}" if a < 0 else draw.number(a)
+    if a < 0 and draw.digits and draw.chance(0.5):
+        first = str(a)
+    question = draw.pick(_ASK).format(f"{first} {word} {draw.number(b)}")
+    return turn(
+        draw,
+        "addition" if word == "plus" else "subtraction",
+        question,
+        statement(a, word, b, spoken(result)),
+        key=key_of(a, word, b),
+    )
 
 
 def word_problem(draw: Draw) -> Sample:
@@ -180,6 +228,8 @@ def word_problem(draw: Draw) -> Sample:
         a, b = draw.integer(2, 60), draw.integer(1, 59)
         if b > a:
             a, b = b, a
+        if draw.chance(0.06):
+            b = a - 1
         x, y = draw.number(a), draw.number(b)
         question = draw.pick(
             (f"if i have {x} {thing} and lose {y}, how many {thing} are left",
@@ -197,7 +247,7 @@ def too_hard(draw: Draw) -> Sample:
     """Numbers beyond what the model was taught: it must say so and not guess."""
     if draw.chance(0.5):
         word = draw.pick(("plus", "minus", "times", "divided by"))
-        a, b = draw.integer(1200, 99_999), draw.integer(1, 99_999)
+        a, b = 100 * draw.integer(20, 999) + draw.integer(1, 99), draw.integer(1, 99_999)
         text = f"{a} {_SYMBOLS[word] if draw.chance(0.5) else word} {b}"
     else:
         a, b = draw.integer(13, 999), draw.integer(13, 999)

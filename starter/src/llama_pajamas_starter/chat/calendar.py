@@ -91,13 +91,14 @@ def clock_sum(draw: Draw) -> Sample:
         question = draw.pick(
             (f"what time is it {said} after {time}", f"if it is {time}, what time will it be in {said}",
              f"what time comes {said} after {time}", f"it is {time}. What time is it in {said}",
-             f"what is {said} after {time}")
+             f"what is {said} after {time}",
+             f"what is {time} plus {said}", f"what time is it {said} later than {time}")
         )  # fmt: skip
         answer = f"{capitalise(duration(length))} after {clock(start)} is {clock(start + length)}."
     else:
         question = draw.pick(
             (f"what time is it {said} before {time}", f"if it is {time}, what time was it {said} ago",
-             f"what time was it {said} before {time}", f"what is {said} before {time}")
+             f"what time was it {said} before {time}", f"what is {said} before {time}", f"what is {time} minus {said}")
         )  # fmt: skip
         answer = f"{capitalise(duration(length))} before {clock(start)} is {clock(start - length)}."
     return turn(draw, "clock", question, answer)
@@ -201,6 +202,12 @@ def month(draw: Draw) -> Sample:
             )
         )
         return turn(draw, "months", question.format(name), f"The month before {name} is {_NAMES[this - 1]}.")
+    if kind == 2 and this == 1 and draw.chance(0.4):
+        question = draw.pick(
+            ("how many days does {} have in a leap year", "how many days are in {} in a leap year",
+             "how long is {} in a leap year", "how many days has {} in leap years")
+        )  # fmt: skip
+        return turn(draw, "months", question.format(name), f"{name} has twenty-nine days in a leap year.", always=True)
     if kind == 2:
         question = draw.pick(
             ("how many days are in {}", "how many days does {} have", "how long is {}",

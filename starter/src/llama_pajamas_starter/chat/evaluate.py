@@ -75,7 +75,7 @@ def evaluate(backend: LLMBackend, *, per_family: int = 30, seed: int = 1) -> Rep
 
     Args:
         backend: a loaded chat model.
-        per_family: prompts of each generator (there are 33 of them).
+        per_family: prompts of each generator (there are 36 of them).
         seed: which prompts.
 
     Returns:

@@ -11,6 +11,7 @@ from llama_pajamas_starter.chat import (
     home,
     json_answers,
     knowledge,
+    repeat,
     scenes,
     small_talk,
     tool_results,
@@ -27,7 +28,10 @@ PLAIN: Final[tuple[tuple[Generator, float], ...]] = (
     (arithmetic.multiplication, 10.0),
     (arithmetic.division, 9.0),
     (arithmetic.parts, 4.0),
-    (arithmetic.comparison, 3.0),
+    (arithmetic.comparison, 4.5),
+    (arithmetic.chain, 4.0),
+    (arithmetic.round_numbers, 2.0),
+    (repeat.repeat, 1.5),
     (arithmetic.word_problem, 3.0),
     (arithmetic.too_hard, 1.5),
     (arithmetic.counting, 1.0),
@@ -43,7 +47,7 @@ PLAIN: Final[tuple[tuple[Generator, float], ...]] = (
     (knowledge.opposite, 0.7),
     (knowledge.colour, 0.5),
     (small_talk.about_itself, 9.0),
-    (small_talk.out_of_scope, 6.0),
+    (small_talk.out_of_scope, 11.0),
 )
 DEFAULT_SYSTEM: Final = "You are Pajama, a helpful voice assistant."
 _SYSTEMS: Final = (
@@ -217,9 +221,9 @@ def no_tool_needed(draw: Draw) -> Sample:
 #: Families beyond plain question and answer, with their shares on the same scale.
 COMPOSED: Final[tuple[tuple[Generator, float], ...]] = (
     (home.as_json, 7.0),
-    (json_answers.result, 1.0),
+    (json_answers.result, 2.5),
     (json_answers.person, 1.0),
-    (scenes.detections, 10.0),
+    (scenes.detections, 16.0),
     (tools.tool_call, 13.0),
     (tool_results.tool_result, 7.0),
     (conversation_with_tools, 1.5),

@@ -110,7 +110,7 @@ def intent(draw: Draw) -> tuple[Intent, str]:
     if device in SETTABLE and ((action in ("dim", "brighten") and draw.chance(0.4)) or draw.chance(0.3)):
         action = action if action in ("dim", "brighten") else "set"
         value = draw.pick(SETTABLE[device][1])
-    article = draw.pick(("the ", "the ", "the ", "the ", "the ", "the ", "the ", "my ", "our ", ""))
+    article = draw.pick(("the ", "the ", "the ", "the ", "the ", "the ", "the ", "my ", "our ", "", "all the "))
     said_device = draw.pick(_ALSO[device]) if device in _ALSO and draw.chance(0.2) else device
     if room is None:
         target = f"{article}{said_device}"

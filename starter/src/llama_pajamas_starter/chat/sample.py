@@ -149,7 +149,8 @@ class Draw:
         if question.endswith((".", "!")):
             question, mark = question[:-1], question[-1]
         if self.chance(0.12):
-            question = self.pick(_OPENERS) + question
+            opener = self.pick(_OPENERS)
+            question = opener + (capitalise(question) if opener.endswith("! ") else question)
         if self.chance(0.04):
             question += ", please" if self.chance(0.5) else " please"
         if self.spoken_only:
@@ -173,7 +174,11 @@ class Draw:
             + self.pick("a e i o u ai ee ou".split())
             for _ in range(self.integer(2, 3))
         )
-        return "".join(syllables) + self.pick(("", "", "n", "r", "s", "l", "m", "t", "x"))
+        word = "".join(syllables) + self.pick(("", "", "n", "r", "s", "l", "m", "t", "x"))
+        if self.spoken_only or not self.chance(0.06):
+            return word
+        pair = self.pick(("aá", "aä", "eé", "ií", "oó", "oö", "uü", "uú", "eè", "oø"))
+        return word.replace(pair[0], pair[1])
 
 
 Generator = Callable[[Draw], Sample]

@@ -19,6 +19,7 @@ _OUT_OF_SCOPE: Final[dict[str, Any]] = _DATA["out_of_scope"]
 ANSWERS: Final[dict[str, str]] = {intent["name"]: intent["answer"] for intent in _INTENTS}
 UNKNOWN: Final[str] = _OUT_OF_SCOPE["answer"]
 
+_SLOTS: Final = ("country", "person", "topic", "thing", "how", "language", "verb", "noun")
 _CHOICE: Final = re.compile(r"\(([^()]*)\)")
 _NAMES: Final = (
     "english german french spanish chinese italian russian japanese arabic portuguese dutch latin "
@@ -45,8 +46,10 @@ def about_itself(draw: Draw) -> Sample:
 
 def out_of_scope(draw: Draw) -> Sample:
     """Whatever the model was not taught: it says so instead of making something up."""
-    slots = {slot: draw.pick(_OUT_OF_SCOPE[slot]) for slot in ("country", "person", "topic", "thing")}
-    phrase = draw.pick(_OUT_OF_SCOPE["phrases"]).format(
-        **slots, topic2=draw.pick(_OUT_OF_SCOPE["topic"]), word=draw.word(), word2=draw.word()
-    )
+    slots: dict[str, Any] = {slot: draw.pick(_OUT_OF_SCOPE[slot]) for slot in _SLOTS}
+    slots |= {"topic2": draw.pick(_OUT_OF_SCOPE["topic"]), "noun2": draw.pick(_OUT_OF_SCOPE["noun"])}
+    slots |= {"word": draw.word(), "word2": draw.word()}
+    slots |= {"n": draw.number(draw.integer(1, 200)), "n2": draw.number(draw.integer(1, 99))}
+    slots["year"] = draw.number(draw.integer(1900, 2030))
+    phrase = draw.pick(_OUT_OF_SCOPE["phrases"]).format(**slots)
     return turn(draw, "out of scope", re.sub(r"\bi\b", "I", phrase), UNKNOWN, key=normalise(phrase))

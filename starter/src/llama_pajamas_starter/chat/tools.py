@@ -26,6 +26,12 @@ _NAMES: Final = (
     "Anna Tom Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mary Nina Oscar Paul Rosa Sam Tina Alice Bob "
     "John Peter Lucy Max Sarah Linda Mark Julia"
 ).split()
+#: Names whose letters are more than one byte each.
+_ACCENTED: Final = (
+    "Zürich", "Bogotá", "São Paulo", "Málaga", "Köln", "München", "Düsseldorf", "Genève", "Montréal", "Québec", "Kraków", "Łódź",
+    "Göteborg", "Malmö", "Århus", "Reykjavík", "Cádiz", "Córdoba", "León", "Mérida", "Cancún", "Medellín", "Brasília", "Besançon",
+    "Orléans", "Nîmes", "Würzburg", "Lübeck", "Tromsø", "Umeå", "Plzeň", "Brno", "Timișoara", "Győr", "İzmir", "Asunción",
+)  # fmt: skip
 CONDITIONS: Final = ("sunny", "cloudy", "rainy", "windy", "foggy", "snowy", "clear", "stormy", "warm", "cold")
 _ITEMS: Final = (
     "milk",
@@ -91,6 +97,8 @@ def _string(description: str = "") -> dict[str, Any]:
 
 
 def _place(draw: Draw) -> str:
+    if draw.chance(0.08):
+        return draw.pick(_ACCENTED)
     return draw.pick(_CITIES) if draw.chance(0.7) else draw.word().capitalize()
 
 

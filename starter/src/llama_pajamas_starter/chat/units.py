@@ -22,7 +22,10 @@ CONVERSIONS: Final = (
     ("gallon", "gallons", "quart", "quarts", 4, False),
     ("hour", "hours", "minute", "minutes", 60, False),
     ("minute", "minutes", "second", "seconds", 60, False),
+    ("hour", "hours", "second", "seconds", 3600, False),
     ("day", "days", "hour", "hours", 24, False),
+    ("day", "days", "minute", "minutes", 1440, False),
+    ("week", "weeks", "hour", "hours", 168, False),
     ("week", "weeks", "day", "days", 7, False),
     ("year", "years", "month", "months", 12, False),
 )
