@@ -30,6 +30,9 @@ _VISION: Final = {
 }
 
 
+_ABILITIES: Final = {"detect": ("detect",), "classify": ("classify",), "embed": ("embed", "embed_text")}
+
+
 def entries() -> tuple[ModelEntry, ...]:
     """The starter models that this installation has."""
     candidates = (("chat", _chat), ("speech", _speech), *((name, _vision(name)) for name in _VISION))
@@ -85,7 +88,8 @@ def _vision(name: str) -> Callable[[Path], ModelEntry]:
             (Artifact("onnx-vision", lambda: folder, _size(folder)),),
             _VISION[name],
             created=_RELEASED,
-            default=name == "detect",
+            default=True,
+            abilities=frozenset(_ABILITIES[name]),
         )
 
     return make

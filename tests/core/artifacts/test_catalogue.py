@@ -1,5 +1,6 @@
 """The catalogue: what it lists, how it finds, and what it says where it does not."""
 
+import json
 import threading
 import time
 from importlib.metadata import EntryPoint
@@ -124,10 +125,54 @@ def test_paths_that_are_refused(empty, tmp_path):
     assert empty.entries() == ()
 
 
-def test_defaults(empty, tmp_path):
-    empty.add(entry("a"))
-    assert empty.default(Task.LLM).id == "a"
-    assert empty.default(Task.TTS) is None
+def test_defaults(store, monkeypatch):
+    bring = (entry("a"), entry("b", default=True), entry("c", default=True))
+    monkeypatch.setattr(module, "_package_entries", lambda: bring)
+    models = Catalogue(store=store)
+    assert models.default(Task.LLM).id == "b"
+    assert models.default(Task.TTS) is None
+    models.add(entry("d"))
+    models.add(entry("e", default=True))
+    assert models.default(Task.LLM).id == "e"
+
+
+def test_defaults_by_ability(store, monkeypatch, tmp_path):
+    bring = tuple(
+        entry(ability, Task.VISION, default=True, abilities=frozenset({ability}))
+        for ability in ("detect", "classify", "embed")
+    )
+    monkeypatch.setattr(module, "_package_entries", lambda: bring)
+    models = Catalogue(store=store)
+    assert models.default(Task.VISION).id == "detect"
+    for ability in ("detect", "classify", "embed"):
+        assert models.default(Task.VISION, ability).id == ability
+    assert models.default(Task.VISION, "embed_text") is None
+    path = tmp_path / "yolo.onnx"
+    path.write_bytes(onnx_bytes(metadata={"task": "detect"}))
+    assert models.add_path(path).abilities == {"detect"}
+    assert models.default(Task.VISION).id == models.default(Task.VISION, "detect").id == "yolo"
+    assert models.default(Task.VISION, "classify").id == "classify"
+    path = tmp_path / "unknown.onnx"
+    path.write_bytes(onnx_bytes())
+    assert models.add_path(path).abilities == frozenset()
+    assert models.default(Task.VISION, "classify").id == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("config", "graphs", "expected"),
+    [
+        ({"task": "detection"}, ["model"], {"detect"}),
+        ({"architectures": ["ViTForImageClassification"], "model_type": "vit"}, ["model"], {"classify"}),
+        ({"model_type": "clip"}, ["vision_model", "text_model"], {"embed", "embed_text"}),
+        ({}, ["model"], set()),
+        ([], ["model"], set()),
+    ],
+)
+def test_abilities_of_folders(empty, tmp_path, config, graphs, expected):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for graph in graphs:
+        (tmp_path / f"{graph}.onnx").write_bytes(onnx_bytes())
+    assert empty.add_path(tmp_path, "x").abilities == expected
 
 
 def test_pulled_models_appear_at_once(empty, store, tmp_path):

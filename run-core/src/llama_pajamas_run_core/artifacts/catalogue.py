@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from llama_pajamas_run_core.artifacts.formats import identify, size_of
+from llama_pajamas_run_core.artifacts.onnx import vision_abilities
 from llama_pajamas_run_core.artifacts.store import Manifest, Store
 from llama_pajamas_run_core.errors import BadInput, UnknownModel
 from llama_pajamas_run_core.types.tasks import Task
@@ -52,6 +53,7 @@ class ModelEntry:
         created: seconds since 1970, or 0 where unknown.
         aliases: other names for it ("whisper-1").
         default: whether it serves its task when no model is named.
+        abilities: what it can do within its task ("detect", "classify", "embed", "embed_text"); empty where unknown.
     """
 
     id: str
@@ -62,10 +64,15 @@ class ModelEntry:
     created: int = 0
     aliases: tuple[str, ...] = ()
     default: bool = False
+    abilities: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in (self.id, *self.aliases):
             check_id(name)
+
+    def may(self, ability: str | None) -> bool:
+        """Whether it can do this, as far as is known."""
+        return ability is None or not self.abilities or ability in self.abilities
 
     @property
     def formats(self) -> frozenset[str]:
@@ -143,7 +150,9 @@ class Catalogue:
         name = check_id(id) if id is not None else self._free_id(path)
         artifact = Artifact(found.name, lambda: path, size_of(path))
         created = int(path.stat().st_mtime)
-        return self.add(ModelEntry(name, found.task, (artifact,), f"{found.label} from {path.name}", "user", created))
+        abilities = vision_abilities(path) if found.task is Task.VISION else frozenset[str]()
+        about = f"{found.label} from {path.name}"
+        return self.add(ModelEntry(name, found.task, (artifact,), about, "user", created, abilities=abilities))
 
     def _free_id(self, path: Path) -> str:
         """An id made from a file's name; numbered where another path already has it."""
@@ -187,16 +196,19 @@ class Catalogue:
         hint = f"Did you mean {' or '.join(close)}? {listed}" if close else listed
         raise UnknownModel(id, available=available, hint=hint)
 
-    def default(self, task: Task) -> ModelEntry | None:
-        """The model that serves a task when none is named: the first one added by hand, else the declared default,
-        else the first there is.
+    def default(self, task: Task, ability: str | None = None) -> ModelEntry | None:
+        """The model that serves a task when none is named.
+
+        The first one added by hand, else the one that is declared to be the default, else the first there is.
+
+        Args:
+            task: what it is for.
+            ability: what it has to be able to do within the task ("classify"); None for anything.
         """
         with self._lock:
-            mine = next((entry for entry in self._added.values() if entry.task is task), None)
-        if mine is not None:
-            return mine
-        entries = [entry for entry in self.entries() if entry.task is task]
-        return next((entry for entry in entries if entry.default), entries[0] if entries else None)
+            added = set(self._added)
+        able = [entry for entry in self.entries() if entry.task is task and entry.may(ability)]
+        return min(able, key=lambda entry: (entry.id not in added, not entry.default), default=None)
 
     def _packaged(self) -> dict[str, ModelEntry]:
         if self._from_packages is None:

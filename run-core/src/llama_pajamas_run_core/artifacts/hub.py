@@ -33,7 +33,6 @@ from llama_pajamas_run_core.errors import (
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 _CHUNK: Final = 1 << 20
 _SPARE: Final = 64 << 20  # bytes of disk left free
 _TRIES: Final = 5
@@ -88,7 +87,7 @@ def pull(
         revision: branch, tag or commit; the main branch if None.
         progress: called after every piece (some 10 KiB to 1 MiB), on the calling thread. An exception that it raises
             ends the pull; a later one goes on where it ended.
-        endpoint: the hub's address; HF_ENDPOINT or huggingface.co if None.
+        endpoint: the hub's address; HF_ENDPOINT or huggingface-hub's default if None.
 
     Returns:
         the model's manifest.
@@ -109,7 +108,7 @@ def pull(
     if not variant and quantization:
         variant, model = quantization, f"{model}:{quantization}"
     store = Store() if store is None else store
-    hub = _Hub(endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
+    hub = _Hub(endpoint or os.environ.get("HF_ENDPOINT"))
     with _locked(store.lock_file(model)):
         return _pull(hub, store, model, repo, variant or None, revision, progress or (lambda _: None))
 
@@ -294,8 +293,7 @@ class _Interrupted(Exception):
 class _Hub:
     """The hub's two questions: what a repository holds, and a file's bytes."""
 
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint.rstrip("/")
+    def __init__(self, endpoint: str | None) -> None:
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
             raise LoadError("HF_HUB_OFFLINE is set, so nothing is fetched.", hint="Unset it to pull models.")
         try:
@@ -307,6 +305,7 @@ class _Hub:
                 "Pulling models", package="huggingface-hub", install='uv pip install "huggingface-hub>=1"'
             ) from error
         self._library: Any = huggingface_hub
+        self.endpoint: str = (endpoint or huggingface_hub.constants.ENDPOINT).rstrip("/")
 
     def files(self, repo: str, revision: str | None) -> tuple[str, dict[str, _Remote], tuple[str, ...]]:
         """(commit, files by name, tags) of a repository."""

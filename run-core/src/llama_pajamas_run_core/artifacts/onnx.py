@@ -5,6 +5,7 @@ walked: enough to tell it from other files, to see that it is whole, to read its
 hold its weights.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -20,6 +21,11 @@ _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14
 _INITIALIZER: Final = 5
 _EXTERNAL_DATA: Final = 13
 _KEY, _VALUE = 1, 2
+#: Words by which configurations and metadata tell what a vision model does.
+_SIGNS: Final = (
+    ("detect", "detect"), ("segment", "detect"), ("pose", "detect"), ("obb", "detect"), ("yolo", "detect"),
+    ("classif", "classify"), ("embed", "embed"), ("clip", "embed"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,30 @@ def check_onnx(path: str | PathLike[str]) -> ONNXHeader:
         if graphs != 1:
             raise reader.fail("it holds no graph")
         return ONNXHeader(metadata, tuple(_check_file(path, name, size) for name, size in needed.items()))
+
+
+def vision_abilities(path: str | PathLike[str]) -> frozenset[str]:
+    """What a vision model can do, as far as the files beside it and its metadata tell.
+
+    Args:
+        path: the ONNX file, or the folder it lies in.
+
+    Returns:
+        some of "detect", "classify", "embed" and "embed_text"; empty where nothing tells.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    graphs = sorted((*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))) if path.is_dir() else [path]
+    words = [check_onnx(graph).metadata.get("task", "") for graph in graphs]  # Ultralytics
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        words += [str(config.get(key, "")) for key in ("task", "model_type", "architectures")]
+    except (OSError, ValueError, AttributeError):
+        pass
+    found = {ability for sign, ability in _SIGNS if any(sign in word.lower() for word in words)}
+    if "embed" in found and any("text" in graph.stem for graph in graphs):
+        found.add("embed_text")
+    return frozenset(found)
 
 
 def looks_like_onnx(head: bytes) -> bool:
