@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
 from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, MissingDependency
 
 _AUDIO_OUTPUT_SYNCHRONOUS: Final = 2

@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from llama_pajamas_run_core.dsp.mel import HOP, N_FFT, RATE, mel_filterbank
 from llama_pajamas_starter.speech import tokens
 from llama_pajamas_starter.speech.checkpoint import TIMESTAMP_WAVES, Dimensions, TokenTable, sinusoids, timestamp_waves
-from torch import Tensor, nn
 
 
 class LogMel(nn.Module):

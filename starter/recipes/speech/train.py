@@ -22,13 +22,14 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 
 from augment import spoil
+from model import LogMel, SpeechModel
+from windows import Batch, Workers
+
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import data, tokens
 from llama_pajamas_starter.speech.checkpoint import Dimensions, TokenTable, read, save
 from llama_pajamas_starter.speech.metrics import word_error_rate
 from llama_pajamas_starter.speech.sentences import sentence
-from model import LogMel, SpeechModel
-from windows import Batch, Workers
 
 
 def token_table(sentences: int, least: int) -> TokenTable:
@@ -240,8 +241,9 @@ def main() -> None:
         elapsed = time.monotonic() - begun
         if elapsed >= next_report:
             values = (totals / since).tolist()
-            print(f"{elapsed:5.0f} s step {step} loss {values[0]:.4f} guide {values[1]:.3f} rate {rate:.2e} "
-                  f"window {batch[0].shape[1] / 22050:.0f} s x {len(batch[0])} fresh {feeder.fresh}", flush=True)  # fmt: skip
+            made = f"{len(batch[0])} x {batch[0].shape[1] // 22050} s, {feeder.fresh} fresh"
+            figures = f"loss {values[0]:.4f} guide {values[1]:.3f} rate {rate:.2e}"
+            print(f"{elapsed:5.0f} s step {step} {figures} {made}", flush=True)
             totals.zero_()
             since = 0
             next_report = elapsed + 10

@@ -10,6 +10,7 @@ from multiprocessing.context import ForkContext
 
 import numpy as np
 import numpy.typing as npt
+
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import tokens
 from llama_pajamas_starter.speech.data import Utterance, say, utterance
@@ -122,6 +123,9 @@ def compose(reservoir: Reservoir, seconds: float, audio: npt.NDArray[np.int16]) 
     return write_down(placed, seconds, rng, with_times=rng.random() < 0.6), bool(placed)
 
 
+Sounding = list[tuple[int, float, float]]
+
+
 def write_down(
     placed: list[tuple[Utterance, float]], seconds: float, rng: random.Random, *, with_times: bool
 ) -> Sequence:
@@ -132,53 +136,51 @@ def write_down(
     """
     sequence = Sequence()
     sequence.given.append(tokens.START_OF_TRANSCRIPT)
-    if not placed:
-        sequence.target.append(tokens.NO_SPEECH)
+    if not placed or not with_times:
+        sequence.target.append(-1 if placed else tokens.NO_SPEECH)
         sequence.sounds.append((-1.0, -1.0))
         sequence.given.append(tokens.FIRST_TIMESTAMP if with_times else tokens.NO_TIMESTAMPS)
-        sequence.add(tokens.END_OF_TEXT)
-        sequence.finish()
-        return sequence
-    if not with_times:
-        sequence.target.append(-1)
-        sequence.sounds.append((-1.0, -1.0))
-        sequence.given.append(tokens.NO_TIMESTAMPS)
     last = 0.0
     for index, (spoken, start) in enumerate(placed):
-        end = start + spoken.duration
-        cut = end > seconds
-        begin = max(0.0, start)
-        following = placed[index + 1][1] if index + 1 < len(placed) else seconds
-        kept = [
-            (token, start + a, start + b)
-            for token, a, b in zip(spoken.tokens, spoken.times, spoken.times[1:], strict=False)
-            if start + b <= seconds - 0.02
-        ]
-        if cut:  # no token of a word of which a part is missing
-            while kept and not _starts_word(spoken.tokens[len(kept)]):
-                kept.pop()
-        if start < 0:
-            heard = [i for i, (token, a, _) in enumerate(kept) if a >= 0.02 and _starts_word(token)]
-            kept = kept[heard[0] :] if heard else []
-        announced = with_times and cut and index > 0
+        begin, end = max(0.0, start), min(start + spoken.duration, seconds)
+        announced = with_times and index > 0 and start + spoken.duration > seconds
+        kept = _whole_words(spoken, start, seconds)
         if not kept and not announced:
             continue
         if with_times:
-            shown = begin
-            if index == 0 and rng.random() < 0.5:
-                shown = min(begin, 1.0)  # decoders limit the first timestamp to one second
+            # Decoders limit the first timestamp to one second.
+            shown = min(begin, 1.0) if index == 0 and rng.random() < 0.5 else begin
             sequence.add(tokens.timestamp(shown), max(0.0, begin - 0.1), begin + 0.1)
         if announced:
             break
-        for position, (token, a, b) in enumerate(kept):
-            final = position == len(kept) - 1 and not cut
-            sequence.add(token, a, max(b, min(following, seconds)) if final else b)
-        last = min(end, seconds)
+        following = placed[index + 1][1] if index + 1 < len(placed) else seconds
+        if len(kept) and kept[-1][0] == spoken.tokens[-1]:  # the last mark lasts until somebody speaks again
+            token, a, b = kept[-1]
+            kept[-1] = (token, a, max(b, min(following, seconds)))
+        for token, a, b in kept:
+            sequence.add(token, a, b)
+        last = end
         if with_times:
             sequence.add(tokens.timestamp(last), max(0.0, last - 0.1), last + 0.1)
-    sequence.add(tokens.END_OF_TEXT, min(last, seconds - 0.2), seconds)
+    sequence.add(tokens.END_OF_TEXT, min(last, seconds - 0.2) if placed else -1.0, seconds if placed else -1.0)
     sequence.finish()
     return sequence
+
+
+def _whole_words(spoken: Utterance, start: float, seconds: float) -> Sounding:
+    """The tokens, and when each sounds, of the words that lie in the window as a whole."""
+    sounding = [
+        (token, start + a, start + b)
+        for token, a, b in zip(spoken.tokens, spoken.times, spoken.times[1:], strict=False)
+    ]
+    kept = [item for item in sounding if item[2] <= seconds - 0.02] if start + spoken.duration > seconds else sounding
+    if len(kept) < len(sounding):
+        while kept and not _starts_word(sounding[len(kept)][0]):
+            kept.pop()
+    if start < 0:
+        heard = [i for i, (token, a, _) in enumerate(kept) if a >= 0.02 and _starts_word(token)]
+        kept = kept[heard[0] :] if heard else []
+    return kept
 
 
 def _starts_word(token: int) -> bool:

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from llama_pajamas_run_core.errors import LoadError
 
+from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_starter.speech import tokens
 
 Tensors = dict[str, npt.NDArray[np.float32]]
@@ -133,14 +133,14 @@ def save(
 
 
 def sinusoids(length: int, channels: int) -> npt.NDArray[np.float32]:
-    """Whisper's positional embedding of the encoder: ``(length, channels)``, sines in the first half of the channels."""
+    """Whisper's positional embedding of the encoder: ``(length, channels)``, sines in the first half."""
     increment = np.log(10_000) / (channels // 2 - 1)
     scaled = np.arange(length)[:, None] * np.exp(-increment * np.arange(channels // 2))[None]
     return np.concatenate([np.sin(scaled), np.cos(scaled)], axis=1).astype(np.float32)
 
 
 def timestamp_waves() -> npt.NDArray[np.float32]:
-    """What the timestamp tokens' rows are a linear map of: ``(1501, 2 * TIMESTAMP_WAVES)``, 0.25 to 250 cycles in 30 s."""
+    """What the timestamp rows are a linear map of: ``(1501, 2 * TIMESTAMP_WAVES)``, 0.25 to 250 cycles in 30 s."""
     cycles = 0.25 * 1000 ** (np.arange(TIMESTAMP_WAVES) / (TIMESTAMP_WAVES - 1))
     phase = 2 * np.pi * np.linspace(0, 1, tokens.TIMESTAMPS)[:, None] * cycles[None]
     return np.concatenate([np.sin(phase), np.cos(phase)], axis=1).astype(np.float32)

@@ -10,9 +10,10 @@ from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from llama_pajamas_run_system._espeak import Espeak
 
+from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import tokens
+from llama_pajamas_starter.speech.lexicon import words
 from llama_pajamas_starter.speech.sentences import Split, sentence
 
 Waveform = npt.NDArray[np.float32]
@@ -21,7 +22,15 @@ Waveform = npt.NDArray[np.float32]
 RATE: Final = 16_000
 
 _ACCENTS: Final = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-gbcwmd")
-_VARIANTS: Final = ["m1", "m2", "m3", "m4", "m5", "m6", "m8", "f1", "f2", "f3", "f5", "klatt", "klatt2", "klatt3", "klatt4", "klatt6", "Alex", "Alicia", "Andy", "Annie", "AnxiousAndy", "Denis", "Diogo", "Gene", "Gene2", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Mike", "Mr", "Nguyen", "Reed", "RicishayMax", "RicishayMax2", "RicishayMax3", "Storm", "adam", "anika", "announcer", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "ed", "gustave", "ian", "iven", "iven2", "iven3", "iven4", "john", "max", "michel", "miguel", "mike2", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby", "steph", "steph3", "travis", "victor", "zac", "grandma", "grandpa", "marcelo", "kaukovalta"]
+_VARIANTS: Final = words(
+    """
+    m1 m2 m3 m4 m5 m6 m8 f1 f2 f3 f5 klatt klatt2 klatt3 klatt4 klatt6 Alex Alicia Andy Annie AnxiousAndy Denis
+    Diogo Gene Gene2 Henrique Hugo Jacky Lee Marco Mario Mike Mr Nguyen Reed RicishayMax RicishayMax2 RicishayMax3
+    Storm adam anika announcer antonio aunty belinda benjamin boris caleb david ed gustave ian iven iven2 iven3
+    iven4 john max michel miguel mike2 norbert pablo paul pedro quincy rob robert sandro shelby steph steph3 travis
+    victor zac grandma grandpa marcelo kaukovalta
+    """
+)
 #: Speakers and an accent that training never hears.
 HELD_OUT_VARIANTS: Final = ("f4", "m7", "klatt5", "linda", "edward", "edward2", "steph2", "Andrea", "Michael")
 HELD_OUT_ACCENT: Final = "en-gb-x-gbclan"
@@ -125,17 +134,17 @@ def say(engine: Espeak, text: str, manner: Manner | None = None) -> Utterance | 
     starts = {event.position: max(0.0, event.start - origin) for event in events}
     found: list[int] = []
     times: list[float] = []
-    words = text.split()
+    written = text.split()
     positions: list[int] = []
     cursor = 0
-    for word in words:
+    for word in written:
         cursor = text.index(word, cursor)
         positions.append(cursor)
         cursor += len(word)
     # The library can report no event for a short word ("a"): it then shares the time of the word before it.
-    onsets = [_onset(starts, position, len(word)) for position, word in zip(positions, words, strict=True)]
-    onsets = _interpolate(onsets, [len(word) for word in words], end)
-    for index, word in enumerate(words):
+    known = [_onset(starts, position, len(word)) for position, word in zip(positions, written, strict=True)]
+    onsets = _interpolate(known, [len(word) for word in written], end)
+    for index, word in enumerate(written):
         start, stop = onsets[index], onsets[index + 1]
         pieces = tokens.encode(" " + word)
         marks = len(word) - len(word.rstrip(".,?!"))
@@ -162,17 +171,16 @@ def _onset(starts: dict[int, float], position: int, length: int) -> float | None
 
 def _interpolate(onsets: list[float | None], lengths: list[int], end: float) -> list[float]:
     """Fills in the onsets that are unknown, by the words' lengths, and appends the end."""
-    known = [0.0 if index == 0 and onset is None else onset for index, onset in enumerate(onsets)] + [end]
     filled: list[float] = []
-    for index, onset in enumerate(known):
-        if onset is None:
-            following = next(i for i in range(index, len(known)) if known[i] is not None)
-            stop = known[following]
-            assert stop is not None
+    for index, onset in enumerate(onsets):
+        if onset is None and filled:
+            following, stop = next(
+                ((i, at) for i, at in enumerate(onsets) if i > index and at is not None), (len(onsets), end)
+            )
             share = lengths[index - 1] / sum(lengths[index - 1 : following])
             onset = filled[-1] + (stop - filled[-1]) * share
-        filled.append(min(onset, end))
-    return filled
+        filled.append(min(onset or 0.0, end))
+    return [*filled, end]
 
 
 def utterance(engine: Espeak, rng: random.Random, split: Split) -> Utterance:

@@ -92,7 +92,9 @@ def evaluate(transcribe: Transcribe, count: int = 100, seed: int = 20_000) -> Sp
         return transcript
 
     clean = [hear(padded(wave, _BEFORE, _AFTER)) for wave in waves]
-    errors = [error for item, heard in zip(spoken, clean, strict=True) for error in word_time_errors(item, heard, _BEFORE)]
+    errors = [
+        error for item, heard in zip(spoken, clean, strict=True) for error in word_time_errors(item, heard, _BEFORE)
+    ]
     noisy: dict[str, float] = {}
     for kind in _NOISES:
         others = [waves[int(rng.integers(count))] for _ in range(6)]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from llama_pajamas_run_core.dsp.mel import N_FFT, RATE, mel_filterbank
 
+from llama_pajamas_run_core.dsp.mel import N_FFT, RATE, mel_filterbank
 from llama_pajamas_starter.speech import tokens
 from llama_pajamas_starter.speech.checkpoint import Checkpoint
 

@@ -6,12 +6,13 @@ Written by hand: common words of conversation. The grammar that joins them is in
 from typing import Final
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, each once, in order."""
     return tuple(dict.fromkeys(text.split()))
 
 
 #: People by what they are; they can be the subject of any verb.
-PEOPLE: Final = _words(
+PEOPLE: Final = words(
     """
     man woman boy girl child baby person friend neighbor teacher student doctor nurse driver farmer baker cook waiter
     singer dancer writer painter artist actor lawyer judge soldier sailor pilot captain engineer scientist mechanic
@@ -23,7 +24,7 @@ PEOPLE: Final = _words(
     """
 )
 
-ANIMALS: Final = _words(
+ANIMALS: Final = words(
     """
     dog cat horse cow pig sheep goat chicken duck goose bird fish mouse rabbit fox wolf bear lion tiger elephant
     monkey
@@ -32,7 +33,7 @@ ANIMALS: Final = _words(
 )
 
 #: Things one can hold, see, buy or move.
-THINGS: Final = _words(
+THINGS: Final = words(
     """
     book letter newspaper magazine page pen pencil paper note card map photo picture painting phone telephone computer
     laptop screen keyboard camera radio television speaker clock watch lamp light candle table chair sofa bed
@@ -61,7 +62,7 @@ THINGS: Final = _words(
     """
 )
 
-MASS: Final = _words(
+MASS: Final = words(
     """
     music money time work help advice news information weather rain wind sunshine traffic noise silence homework
     furniture luggage equipment energy electricity power light sand dust gold silver wood metal plastic glass cotton
@@ -71,7 +72,7 @@ MASS: Final = _words(
     """
 )
 
-PLACES: Final = _words(
+PLACES: Final = words(
     """
     kitchen bedroom bathroom office garage hallway garden school library hospital museum station airport hotel
     restaurant cafe market shop store bank church park zoo theater cinema stadium factory farm village town city
@@ -82,7 +83,7 @@ PLACES: Final = _words(
     """
 )
 
-ABSTRACT: Final = _words(
+ABSTRACT: Final = words(
     """
     idea plan reason chance choice change decision mistake difference example fact feeling goal habit hope
     interest job
@@ -313,7 +314,7 @@ INTRANSITIVE: Final = tuple(
     """.strip().splitlines()
 )
 
-ADJECTIVES: Final = _words(
+ADJECTIVES: Final = words(
     """
     big small large little huge tiny tall short long wide narrow thick thin deep high low heavy light fast slow quick
     early late old young new modern ancient fresh clean dirty dry wet hot cold warm cool soft hard smooth rough sharp
@@ -336,40 +337,50 @@ ADJECTIVES: Final = _words(
     """
 )
 
-ADVERBS_MANNER: Final = _words(
+ADVERBS_MANNER: Final = words(
     """
     quickly slowly carefully quietly loudly easily happily sadly badly well together alone suddenly gently softly
     perfectly clearly simply exactly correctly politely secretly safely easily hard fast early late again immediately
     calmly bravely honestly nervously patiently proudly angrily eagerly gracefully
     """
 )
-ADVERBS_FREQUENCY: Final = _words(
-    "always usually often sometimes rarely never still already just also only probably really finally nearly almost hardly"
+ADVERBS_FREQUENCY: Final = words(
+    """
+    always usually often sometimes rarely never still already just also only probably really finally nearly almost
+    hardly
+    """
 )
-ADVERBS_DEGREE: Final = _words("very really quite too so rather extremely almost completely")
+ADVERBS_DEGREE: Final = words("very really quite too so rather extremely almost completely")
+COMPARATIVES: Final = words(
+    """
+    bigger smaller taller shorter longer faster slower older younger newer higher lower better worse easier harder
+    cheaper warmer colder stronger weaker brighter darker louder quieter heavier lighter nicer happier richer safer
+    """
+)
 TIMES: Final = tuple(
     phrase.strip()
     for phrase in """
-    today|tomorrow|yesterday|tonight|now|soon|later|again|every day|every week|every morning|this morning
-    this afternoon|
-    this evening|this week|this year|last night|last week|last month|last year|last summer|next week|next month
-    next year|
-    next winter|in the morning|in the afternoon|in the evening|at night|at noon|at midnight|on Monday|on Tuesday|
-    on Wednesday|on Thursday|on Friday|on Saturday|on Sunday|on the weekend|before lunch|after dinner|after school|
-    after work|before breakfast|during the meeting|during the night|all day|all night|for a while|for a long time|
-    for hours|a moment ago|a long time ago|once a week|twice a day|in the spring|in the summer|in the autumn|
-    in the winter|right now|these days
-    """.replace("\n", " ").split("|")
+    today|tomorrow|yesterday|tonight|now|soon|later|again|every day|every week|every morning
+    this morning|this afternoon|this evening|this week|this year|last night|last week|last month|last year
+    last summer|next week|next month|next year|next winter|in the morning|in the afternoon|in the evening|at night
+    at noon|at midnight|on Monday|on Tuesday|on Wednesday|on Thursday|on Friday|on Saturday|on Sunday
+    on the weekend|before lunch|after dinner|after school|after work|before breakfast|during the meeting
+    during the night|all day|all night|for a while|for a long time|for hours|a moment ago|a long time ago
+    once a week|twice a day|in the spring|in the summer|in the autumn|in the winter|right now|these days
+    """.replace("\n", "|").split("|")
+    if phrase.strip()
 )
-PREPOSITIONS: Final = _words(
-    "in on at under over behind near beside above below between inside outside around through across along against beyond "
-    "past toward into onto without with from"
+PREPOSITIONS: Final = words(
+    """
+    in on at under over behind near beside above below between inside outside around through across along against
+    beyond past toward into onto without with from
+    """
 )
-CONJUNCTIONS: Final = _words("and but because so while when before after although if unless until since or")
+CONJUNCTIONS: Final = words("and but because so while when before after although if unless until since or")
 
-MONTHS: Final = _words("January February March April May June July August September October November December")
-DAYS: Final = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
-NAMES: Final = _words(
+MONTHS: Final = words("January February March April May June July August September October November December")
+DAYS: Final = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+NAMES: Final = words(
     """
     Anna Tom Mary John Peter Sarah David Emma James Lucy Michael Laura Robert Julia William Alice Henry Kate
     George Susan
@@ -379,21 +390,47 @@ NAMES: Final = _words(
     Diana Eric
     """
 )
-COUNTRIES: Final = _words(
-    "America England France Germany Italy Spain Canada Mexico Brazil India China Japan Australia Egypt Africa Europe Asia "
-    "London Paris Berlin Rome Madrid Boston Chicago Texas California Florida Ireland Scotland Norway Sweden Greece Turkey Russia"
+COUNTRIES: Final = words(
+    """
+    America England France Germany Italy Spain Canada Mexico Brazil India China Japan Australia Egypt Africa Europe
+    Asia London Paris Berlin Rome Madrid Boston Chicago Texas California Florida Ireland Scotland Norway Sweden Greece
+    Turkey Russia
+    """
 )
-UNITS: Final = _words(
-    "meters kilometers centimeters millimeters miles feet inches yards kilograms grams pounds ounces liters milliliters gallons pints cups "
-    "seconds minutes hours days weeks months years degrees percent dollars euros cents tons bytes watts volts"
+UNITS: Final = words(
+    """
+    meters kilometers centimeters millimeters miles feet inches yards kilograms grams pounds ounces liters milliliters
+    gallons pints cups seconds minutes hours days weeks months years degrees percent dollars euros cents tons bytes
+    watts volts
+    """
 )
-NUMBER_WORDS: Final = _words(
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
-    "sixteenth seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third twenty-fourth "
-    "twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first once twice half quarter dozen"
+NUMBER_WORDS: Final = words(
+    """
+    first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth
+    sixteenth seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third twenty-fourth
+    twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first once twice half quarter
+    dozen
+    """
+)
+#: Words that sound like another one of the lexicon: which one is meant, only the sentence tells.
+HOMOPHONES: Final = frozenset(
+    words(
+        """
+        there their they're to too two for four I eye hour our no know right write see sea son sun week weak here hear
+        buy by bye new knew wood would whole hole red read meet meat one won eight ate whose who's its it's your you're
+        through threw where wear were we're some sum pear pair piece peace plain plane sale sell road rode rowed male
+        mail made maid tail tale be bee flour flower deer dear sent cent cents scent past passed principal principle
+        ring knight night not knot weight wait way weigh weather whether which witch blue blew bored board bare bear
+        brake break fair fare great heal heel higher hire lead led loan alone rose rows role roll root route steal
+        steel stair stare than then vary very waist waste aloud allowed ant aunt aren't hers hi high oh owe or ore poor
+        pour pore sore soar tied tide toe tow sees seas seize writes rights reads reeds sons suns fined find minor
+        miner mind mined mist missed guest guessed days daze tax tacks packs pact tents tense mince mints princes
+        prints prince hymn him cell cells sells seller cellar sellers
+        """
+    )
 )
 #: Function words and others that no list above has; they appear in the templates and in the random word strings.
-FUNCTION: Final = _words(
+FUNCTION: Final = words(
     """
     I you he she it we they me him her us them my your his its our their mine yours hers ours theirs myself yourself
     himself herself itself ourselves themselves this that these those who whom whose which what where when why how

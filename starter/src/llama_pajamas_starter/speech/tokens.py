@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import Final
 
+from llama_pajamas_starter.speech.lexicon import words
+
 #: Token ids of the English-only vocabulary (51864 tokens).
 END_OF_TEXT: Final = 50256
 START_OF_TRANSCRIPT: Final = 50257
@@ -24,7 +26,13 @@ VOCABULARY_SIZE: Final = 51864
 #: Seconds from one timestamp token to the next.
 TIMESTAMP_STEP: Final = 0.02
 
-_LANGUAGES: Final = ["en", "zh", "de", "es", "ru", "ko", "fr", "ja", "pt", "tr", "pl", "ca", "nl", "ar", "sv", "it", "id", "hi", "fi", "vi", "he", "uk", "el", "ms", "cs", "ro", "da", "hu", "ta", "no", "th", "ur", "hr", "bg", "lt", "la", "mi", "ml", "cy", "sk", "te", "fa", "lv", "bn", "sr", "az", "sl", "kn", "et", "mk", "br", "eu", "is", "hy", "ne", "mn", "bs", "kk", "sq", "sw", "gl", "mr", "pa", "si", "km", "sn", "yo", "so", "af", "oc", "ka", "be", "tg", "sd", "gu", "am", "yi", "lo", "uz", "fo", "ht", "ps", "tk", "nn", "mt", "sa", "lb", "my", "bo", "tl", "mg", "as", "tt", "haw", "ln", "ha", "ba", "jw", "su"]
+_LANGUAGES: Final = words(
+    """
+    en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi
+    ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd
+    gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su
+    """
+)
 # The pattern of GPT-2's tokenizer, with the standard library's classes for \p{L} and \p{N}.
 _PIECES: Final = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
