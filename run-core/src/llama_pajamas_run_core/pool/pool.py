@@ -33,6 +33,9 @@ from llama_pajamas_run_core.types.tasks import Task
 
 _log = logging.getLogger(__name__)
 
+#: Seconds that a model which is unloaded while it is used gets for that, before the pool is left.
+_LAST_WAIT = 0.2
+
 
 class ModelPool:
     """Loads models when they are asked for, shares them, and unloads them when memory is short or nobody comes.
@@ -215,7 +218,7 @@ class ModelPool:
                     self._start_closing(slot)
         if not done:
             with self._changed:
-                self._changed.wait_for(lambda: not self._live(), 1.0)
+                self._changed.wait_for(lambda: not self._live(), _LAST_WAIT)
 
     def __enter__(self) -> "ModelPool":
         return self

@@ -20,6 +20,10 @@ from llama_pajamas_run_core.server.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+#: The parts of the time for stopping that running requests get, and the unloading of the models.
+REQUESTS_SHARE = 0.8
+_MODELS_SHARE = 0.15
+
 
 def create_app(*, pool: ModelPool, settings: Settings | None = None, close_pool: bool = True) -> FastAPI:
     """Build the server's application.
@@ -41,7 +45,7 @@ def create_app(*, pool: ModelPool, settings: Settings | None = None, close_pool:
         finally:
             preloading.cancel()
             if close_pool:
-                await pool.aclose(settings.drain_timeout)
+                await pool.aclose(settings.drain_timeout * _MODELS_SHARE)
             services.workers.close()
 
     app = FastAPI(

@@ -1,8 +1,8 @@
 """Answers of language models, several at once where several are asked for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 from llama_pajamas_run_core.artifacts.catalogue import ModelEntry
@@ -42,7 +42,7 @@ async def complete(services: Services, entry: ModelEntry, requests: Sequence[Gen
         return [await generation.aresult() for generation in running]
 
 
-async def merged(running: Sequence[Generation]) -> AsyncIterator[tuple[int, Delta]]:
+async def merged(running: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta], None]:
     """The deltas of several answers as they come, each with the number of its answer.
 
     Raises:
@@ -101,8 +101,8 @@ async def deltas(
     include_usage: bool,
 ) -> AsyncIterator[bytes]:
     """The events of a streamed reply. Errors as :func:`generations`."""
-    async with generations(services, entry, requests) as running:
-        async for index, delta in merged(running):
+    async with generations(services, entry, requests) as running, aclosing(merged(running)) as arriving:
+        async for index, delta in arriving:
             for chunk in reply.chunks(index, delta):
                 yield event(chunk)
     services.metrics.tokens(reply.usage)

@@ -3,13 +3,41 @@
 import base64
 import binascii
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from llama_pajamas_run_core.errors import BadInput, TooLarge
+from llama_pajamas_run_core.codecs.audio import decode_audio
+from llama_pajamas_run_core.codecs.image import decode_image
+from llama_pajamas_run_core.errors import BadInput, TooLarge, UserError
 from llama_pajamas_run_core.server.fetch import fetch
 from llama_pajamas_run_core.server.settings import Settings
+from llama_pajamas_run_core.types.audio import Audio
+from llama_pajamas_run_core.types.vision import Image
 
 _DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
+
+
+@contextmanager
+def naming(param: str) -> Iterator[None]:
+    """Have errors of the user's making name the parameter that they are about."""
+    try:
+        yield
+    except UserError as error:
+        error.param = param
+        raise
+
+
+def read_image(source: str, settings: Settings, *, param: str) -> Image:
+    """The picture that a request holds, as :func:`media_bytes` says; decoded."""
+    with naming(param):
+        return decode_image(media_bytes(source, settings, param=param))
+
+
+def read_audio(source: str, settings: Settings, *, param: str) -> Audio:
+    """The sound that a request holds, as :func:`media_bytes` says; decoded."""
+    with naming(param):
+        return decode_audio(media_bytes(source, settings, param=param))
 
 
 def media_bytes(source: str, settings: Settings, *, param: str) -> bytes:

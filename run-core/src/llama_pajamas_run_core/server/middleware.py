@@ -64,9 +64,9 @@ class Envelope:
                 raise
             await respond(error)(scope, receive, out)
         finally:
-            route = scope.get("route")
-            path = getattr(route, "path", "other")
-            self._metrics.request(path, status, time.perf_counter() - start)
+            path, seconds = getattr(scope.get("route"), "path", "other"), time.perf_counter() - start
+            self._metrics.request(path, status, seconds)
+            _log.info("path=%s status=%d seconds=%.3f id=%s", path, status, seconds, request_id)
 
 
 class HostGuard:

@@ -11,7 +11,7 @@ import uvicorn
 
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.pool import ModelPool
-from llama_pajamas_run_core.server.app import create_app
+from llama_pajamas_run_core.server.app import REQUESTS_SHARE, create_app
 from llama_pajamas_run_core.server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Server:
             server_header=False,
             date_header=True,
             h11_max_incomplete_event_size=_HEADERS,
-            timeout_graceful_shutdown=max(int(self.settings.drain_timeout), 1),
+            timeout_graceful_shutdown=max(round(self.settings.drain_timeout * REQUESTS_SHARE), 1),
             timeout_keep_alive=75,
         )
         self._server = uvicorn.Server(config)

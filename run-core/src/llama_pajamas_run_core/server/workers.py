@@ -1,13 +1,59 @@
 """Threads for what blocks: decoding, encoding and the backends. The event loop itself only ever passes things on."""
 
 import asyncio
+import queue
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+class _Threads:
+    """A bounded set of threads, started as they are needed.
+
+    Daemon threads, unlike those of the standard library's executor: a process that is told to stop does not wait for a
+    model that takes another minute.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = self._unfinished = 0
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as error:
+                    future.set_exception(error)
+
+        with self._lock:
+            self._unfinished += 1
+            if self._started < min(self._unfinished, self._most):
+                self._started += 1
+                threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
+            self._jobs.put(job)
+        return future
+
+    def close(self) -> None:
+        with self._lock:
+            for _ in range(self._started):
+                self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # or what the last job held would live until the next one comes
+            with self._lock:
+                self._unfinished -= 1
 
 
 class Workers:
@@ -19,8 +65,8 @@ class Workers:
     """
 
     def __init__(self, *, codecs: int = 2, models: int = 32) -> None:
-        self._codecs = ThreadPoolExecutor(codecs, "codec")
-        self._models = ThreadPoolExecutor(models, "model")
+        self._codecs = _Threads(codecs, "codec")
+        self._models = _Threads(models, "model")
 
     async def decode(self, function: Callable[[], T]) -> T:
         """Run a codec's work on a thread."""
@@ -34,8 +80,10 @@ class Workers:
             discard: gets the result where nobody waits for it any more.
         """
         future = self._models.submit(function)
+        waited = asyncio.wrap_future(future)
+        waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to look at it
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(waited)
         except asyncio.CancelledError:
             if not future.cancel() and discard is not None:
                 future.add_done_callback(lambda done: _discard(done, discard))
@@ -89,8 +137,8 @@ class Workers:
 
     def close(self) -> None:
         """Take no more work. Does not wait for what is running."""
-        self._codecs.shutdown(wait=False, cancel_futures=True)
-        self._models.shutdown(wait=False, cancel_futures=True)
+        self._codecs.close()
+        self._models.close()
 
 
 def _discard(done: Future[T], discard: Callable[[T], None]) -> None:

@@ -16,6 +16,7 @@ from llama_pajamas_run_core.codecs.audio import MEDIA_TYPES, AudioEncoder, decod
 from llama_pajamas_run_core.codecs.subtitles import to_srt, to_vtt
 from llama_pajamas_run_core.errors import BadInput, TooLarge
 from llama_pajamas_run_core.server.feed import Feed, Streamed, while_connected
+from llama_pajamas_run_core.server.media import naming
 from llama_pajamas_run_core.server.schemas import audio as wire
 from llama_pajamas_run_core.server.services import Served, Services
 from llama_pajamas_run_core.server.sse import event, respond_with_events
@@ -48,7 +49,8 @@ async def _transcribed(
 ) -> Response:
     entry = services.model(form.model)
     data = await read_upload(form.file, services)
-    audio = await services.workers.decode(lambda: decode_audio(data))
+    with naming("file"):
+        audio = await services.workers.decode(lambda: decode_audio(data))
     heard = _hear(services, entry, audio, form.to_core(task))
     if form.stream:
         return await respond_with_events(request, services, _transcript_events(heard))

@@ -1,19 +1,14 @@
 """``POST /v1/chat/completions``."""
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from llama_pajamas_run_core.codecs.audio import decode_audio
-from llama_pajamas_run_core.codecs.image import decode_image
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.server.feed import while_connected
 from llama_pajamas_run_core.server.generate import complete, deltas
-from llama_pajamas_run_core.server.media import media_bytes
+from llama_pajamas_run_core.server.media import read_audio, read_image
 from llama_pajamas_run_core.server.schemas.chat import ChatReply, ChatRequest
 from llama_pajamas_run_core.server.services import Served, Services
-from llama_pajamas_run_core.server.settings import Settings
 from llama_pajamas_run_core.server.sse import respond_with_events
 from llama_pajamas_run_core.server.wire import Json
 from llama_pajamas_run_core.types.audio import Audio
@@ -39,18 +34,17 @@ async def chat_completions(body: ChatRequest, request: Request, services: Served
 
 
 async def _to_core(body: ChatRequest, services: Services) -> GenerationRequest:
-    image, audio = partial(_image, services.settings), partial(_audio, services.settings)
-    count, most = body.media(), services.settings.limits.media
+    settings = services.settings
+
+    def image(source: str, param: str) -> Image:
+        return read_image(source, settings, param=param)
+
+    def audio(source: str, param: str) -> Audio:
+        return read_audio(source, settings, param=param)
+
+    count, most = body.media(), settings.limits.media
     if count > most:
         raise BadInput(f"A request may have at most {most} pictures and sounds, not {count}.", param="messages")
     if not count:
         return body.to_core(image, audio)
     return await services.workers.decode(lambda: body.to_core(image, audio))
-
-
-def _image(settings: Settings, source: str, param: str) -> Image:
-    return decode_image(media_bytes(source, settings, param=param))
-
-
-def _audio(settings: Settings, source: str, param: str) -> Audio:
-    return decode_audio(media_bytes(source, settings, param=param))

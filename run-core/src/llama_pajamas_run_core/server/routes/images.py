@@ -19,7 +19,7 @@ from llama_pajamas_run_core.codecs.image import decode_image
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.server.errors import as_bad_input
 from llama_pajamas_run_core.server.feed import while_connected
-from llama_pajamas_run_core.server.media import media_bytes
+from llama_pajamas_run_core.server.media import naming, read_image
 from llama_pajamas_run_core.server.routes.audio import read_upload
 from llama_pajamas_run_core.server.schemas import images as wire
 from llama_pajamas_run_core.server.schemas.embeddings import cut, reply
@@ -164,13 +164,14 @@ async def _images(body: BaseModel, services: Services) -> list[Image]:
     """The pictures of a body: one that was uploaded, or those within the JSON."""
     if isinstance(body, (wire.DetectForm, wire.ClassifyForm, wire.ImageEmbedForm)):
         data = body.file
-        return [await services.workers.decode(lambda: decode_image(data))]
+        with naming("file"):
+            return [await services.workers.decode(lambda: decode_image(data))]
     assert isinstance(body, (wire.DetectRequest, wire.LocalDetectRequest, wire.ClassifyRequest, wire.ImageEmbedRequest))
     given = body.image
     sources = {"image": given} if isinstance(given, str) else {f"image[{i}]": url for i, url in enumerate(given or ())}
 
     def read() -> list[Image]:
-        return [decode_image(media_bytes(source, services.settings, param=name)) for name, source in sources.items()]
+        return [read_image(source, services.settings, param=name) for name, source in sources.items()]
 
     return await services.workers.decode(read)
 
