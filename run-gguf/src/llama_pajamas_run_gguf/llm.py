@@ -22,6 +22,7 @@ from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
+from llama_pajamas_run_gguf.grammar.schema import json_grammar
 from llama_pajamas_run_gguf.threads import default_threads
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
@@ -155,7 +156,7 @@ class GGUFLLMBackend(LLMBackend):
         generates = self._engine is not None
         return LLMCapabilities(
             chat=generates and self._template is not None,
-            json=False,
+            json=generates,
             logprobs=generates,
             embeddings=True,
         )
@@ -189,6 +190,7 @@ class GGUFLLMBackend(LLMBackend):
             raise BadInput("This model makes embeddings only; it writes no text.", param="model")
         options = request.options
         self._tokenizer.check(list(options.logit_bias))
+        grammar = None if options.response_format is None else json_grammar(options.response_format.schema)
         prompt = self._encode(request)
         self._check_room(prompt, options)
         engine.submit(
@@ -200,6 +202,7 @@ class GGUFLLMBackend(LLMBackend):
                 limit=self._context_length,
                 max_tokens=options.max_tokens,
                 priority=options.priority,
+                grammar=grammar,
                 logprobs=options.logprobs,
             ),
             self._ready(),

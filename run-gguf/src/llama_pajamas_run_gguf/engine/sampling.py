@@ -1,5 +1,6 @@
 """Choosing a token from logits with llama.cpp's samplers, under a grammar where there is one."""
 
+import codecs
 import ctypes
 import math
 from collections.abc import Sequence
@@ -39,6 +40,10 @@ class Candidates:
         self._data["logit"] = logits
         self._reset(len(self._ids))
 
+    def bar(self, tokens: Sequence[int]) -> None:
+        """Rule tokens out, right after :meth:`fill`."""
+        self._data["logit"][list(tokens)] = -math.inf
+
     def fill_one(self, token: int) -> None:
         """One token alone, to ask whether a grammar takes it."""
         self._data[0] = (token, 0.0, 0.0)
@@ -71,16 +76,20 @@ class Grammar:
     """A GBNF grammar that follows an answer token by token.
 
     llama.cpp ends the process when a grammar is given a token that it does not take; this class always asks first.
+    llama.cpp also counts any bytes that look like UTF-8 as a character, overlong ones for instance; here they must be.
 
     Args:
         vocab: the model's vocabulary.
         text: the grammar, in GBNF with a rule "root".
+        tokenizer: of the model.
 
     Raises:
         BadInput: llama.cpp cannot read it, most often because of its size.
     """
 
-    def __init__(self, vocab: Any, text: str) -> None:
+    def __init__(self, vocab: Any, text: str, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._sampler: Any = llama_cpp.llama_sampler_init_grammar(vocab, text.encode(), b"root")
         if not self._sampler:
             raise BadInput(
@@ -95,15 +104,29 @@ class Grammar:
         llama_cpp.llama_sampler_apply(self._sampler, candidates.pointer)
         return candidates.first_logit != -math.inf
 
+    def legible(self, token: int) -> bool:
+        """Whether the text is still UTF-8 with the token."""
+        state = self._decoder.getstate()
+        try:
+            self._decoder.decode(self._tokenizer.piece(token, special=True))
+            pending = self._decoder.getstate()[0]
+        except UnicodeDecodeError:
+            return False
+        finally:
+            self._decoder.setstate(state)
+        # Python waits for the third byte before it refuses half a surrogate pair; then nothing could follow.
+        return not (len(pending) > 1 and pending[0] == 0xED and pending[1] >= 0xA0)
+
     def mask(self, candidates: Candidates) -> None:
         """Set the logits of all tokens that may not come next to minus infinity."""
         llama_cpp.llama_sampler_apply(self._sampler, candidates.pointer)
 
     def accept(self, token: int, candidates: Candidates) -> bool:
         """Go on by one token; False, and nothing changed, where it may not come next."""
-        if not self.takes(token, candidates):
+        if not self.takes(token, candidates) or not self.legible(token):
             return False
         llama_cpp.llama_sampler_accept(self._sampler, token)
+        self._decoder.decode(self._tokenizer.piece(token, special=True))
         return True
 
     def close(self) -> None:
@@ -129,6 +152,7 @@ class Sampler:
     ) -> None:
         self.grammar: Grammar | None = None
         self._vocab = vocab
+        self._tokenizer = tokenizer
         self._size = tokenizer.size
         self._chain: Any = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self._add_bias(settings)
@@ -151,7 +175,7 @@ class Sampler:
             self.grammar.close()
             self.grammar = None
         if text is not None:
-            self.grammar = Grammar(self._vocab, text)
+            self.grammar = Grammar(self._vocab, text, self._tokenizer)
 
     def sample(self, context: Any, index: int, candidates: Candidates) -> int:
         """Choose the token for one output of the last decode call, and take note of it.
@@ -161,21 +185,28 @@ class Sampler:
         """
         if self.grammar is None:
             return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
-        logits = read_logits(context, index, self._size)
-        candidates.fill(logits)
-        llama_cpp.llama_sampler_apply(self._chain, candidates.pointer)
-        token, _ = candidates.selected
-        # Asking the grammar about the one chosen token is much cheaper than about the whole vocabulary.
-        if not self.grammar.takes(token, candidates):
+        token = self._sample_constrained(self.grammar, read_logits(context, index, self._size), candidates)
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _sample_constrained(self, grammar: Grammar, logits: npt.NDArray[np.float32], candidates: Candidates) -> int:
+        # Asking the grammar about the one token chosen freely is much cheaper than about the whole vocabulary.
+        masked = False
+        barred: list[int] = []
+        while True:
             candidates.fill(logits)
-            self.grammar.mask(candidates)
+            candidates.bar(barred)
+            if masked:
+                grammar.mask(candidates)
             llama_cpp.llama_sampler_apply(self._chain, candidates.pointer)
             token, logit = candidates.selected
             if logit == -math.inf:
                 raise InferenceError("No token of this model continues the required format.")
-        llama_cpp.llama_sampler_accept(self._chain, token)
-        self.grammar.accept(token, candidates)
-        return token
+            if grammar.accept(token, candidates):
+                return token
+            if masked:
+                barred.append(token)
+            masked = True
 
     def close(self) -> None:
         """Free the samplers. Harmless when they are freed."""

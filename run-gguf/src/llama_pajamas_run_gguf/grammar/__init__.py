@@ -1,0 +1,1 @@
+"""JSON Schema and tool calls as GBNF, the grammars that llama.cpp's sampler follows."""
