@@ -79,6 +79,8 @@ async def test_classification(client, png):
     assert len(reply["data"]) == 2
     form = await client.post("/v1/images/classify", files={"file": data}, data={"model": "colour-classifier"})
     assert form.json()["data"][0] == reply["data"][0]
+    unnamed = await client.post("/v1/images/classify", files={"file": data})
+    assert unnamed.json()["model"] == "colour-classifier"
     assert sum(item["confidence"] for item in form.json()["data"]) == pytest.approx(1, abs=1e-4)
 
 

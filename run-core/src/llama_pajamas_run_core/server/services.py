@@ -58,8 +58,8 @@ class Services:
             raise UnknownModel(shown, available=tuple(entry.id for entry in self.catalogue.entries()))
         return self.catalogue.get(name)
 
-    def model_for(self, task: Task, name: str | None) -> ModelEntry:
-        """The model of that name or, where none is named, the one that serves the task by default.
+    def model_for(self, task: Task, name: str | None, ability: str | None = None) -> ModelEntry:
+        """The model of that name or, where none is named, the one that serves the task (with an ability) by default.
 
         Raises:
             UnknownModel: there is none of that name.
@@ -67,9 +67,10 @@ class Services:
         """
         if name is not None:
             return self.model(name)
-        entry = self.catalogue.default(task)
+        entry = self.catalogue.default(task, ability)
         if entry is None:
-            raise BadInput(f"There is no model for {task.label}.", param="model")
+            what = f"{task.label} ({ability})" if ability else task.label
+            raise BadInput(f"There is no model for {what}.", param="model")
         return entry
 
     @overload

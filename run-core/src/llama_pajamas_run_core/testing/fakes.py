@@ -370,12 +370,17 @@ FAKE_RUNTIME = RuntimeInfo(
 _CLASSES = {Task.LLM: FakeLLM, Task.VISION: FakeVision, Task.STT: FakeSTT, Task.TTS: FakeTTS}
 
 
-def fake_entry(
-    id: str, task: Task, *, size: int = 1000, aliases: tuple[str, ...] = (), default: bool = False
-) -> ModelEntry:
-    """A model of the catalogue that a fake plays."""
+def fake_entry(id: str, task: Task, *, size: int = 1000, **more: Any) -> ModelEntry:
+    """A model of the catalogue that a fake plays.
+
+    Args:
+        id: its name.
+        task: what it does.
+        size: bytes that it seems to have.
+        more: further fields of the entry.
+    """
     artifact = Artifact(f"fake-{task}", lambda: Path(f"/nowhere/{id}"), size)
-    return ModelEntry(id, task, (artifact,), f"A fake for {task.label}.", "fakes", 1_700_000_000, aliases, default)
+    return ModelEntry(id, task, (artifact,), f"A fake for {task.label}.", "fakes", 1_700_000_000, **more)
 
 
 def fake_catalogue(root: Path, *entries: ModelEntry) -> Catalogue:
@@ -392,9 +397,9 @@ def fake_catalogue(root: Path, *entries: ModelEntry) -> Catalogue:
         fake_entry("echo-omni", Task.LLM),
         fake_entry("counter", Task.STT, aliases=("whisper-1",), default=True),
         fake_entry("tones", Task.TTS, aliases=("tts-1",), default=True),
-        fake_entry("colour-detector", Task.VISION, default=True),
-        fake_entry("colour-classifier", Task.VISION),
-        fake_entry("colour-embedder", Task.VISION),
+        fake_entry("colour-detector", Task.VISION, default=True, abilities=frozenset({"detect"})),
+        fake_entry("colour-classifier", Task.VISION, abilities=frozenset({"classify"})),
+        fake_entry("colour-embedder", Task.VISION, abilities=frozenset({"embed", "embed_text"})),
     ):
         catalogue.add(entry)
     return catalogue

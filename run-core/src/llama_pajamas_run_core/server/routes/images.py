@@ -49,7 +49,7 @@ def _accepts(json: type[BaseModel], form: type[BaseModel]) -> dict[str, Any]:
 async def detect(request: Request, services: Served) -> Response:
     """Find objects in a picture."""
     body = await _body(request, services, wire.DetectRequest, wire.DetectForm)
-    entry = services.model_for(Task.VISION, body.model)
+    entry = services.model_for(Task.VISION, body.model, "detect")
     clock = _Clock()
     image = await _image(body, services)
     clock.lap("decode")
@@ -64,7 +64,7 @@ async def detect(request: Request, services: Served) -> Response:
 @router.post("/detection")
 async def local_detect(body: wire.LocalDetectRequest, request: Request, services: Served) -> Response:
     """Find objects in a picture, in LocalAI's shape."""
-    entry = services.model_for(Task.VISION, body.model)
+    entry = services.model_for(Task.VISION, body.model, "detect")
     image = await _image(body, services)
     options = DetectOptions() if body.threshold is None else DetectOptions(confidence=body.threshold)
     found = await _look(request, services, entry, lambda vision: vision.detect([image], options)[0], _Clock())
@@ -75,7 +75,7 @@ async def local_detect(body: wire.LocalDetectRequest, request: Request, services
 async def classify(request: Request, services: Served) -> Response:
     """Say what a picture shows."""
     body = await _body(request, services, wire.ClassifyRequest, wire.ClassifyForm)
-    entry = services.model(body.model)
+    entry = services.model_for(Task.VISION, body.model, "classify")
     clock = _Clock()
     image = await _image(body, services)
     clock.lap("decode")
@@ -87,7 +87,7 @@ async def classify(request: Request, services: Served) -> Response:
 async def embed(request: Request, services: Served) -> Response:
     """Map pictures, or texts, to vectors of one space."""
     body = await _body(request, services, wire.ImageEmbedRequest, wire.ImageEmbedForm)
-    entry = services.model(body.model)
+    entry = services.model_for(Task.VISION, body.model, "embed")
     clock = _Clock()
     if isinstance(body, wire.ImageEmbedRequest) and body.input is not None:
         texts = [body.input] if isinstance(body.input, str) else body.input

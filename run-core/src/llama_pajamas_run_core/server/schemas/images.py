@@ -79,7 +79,7 @@ class LocalDetectRequest(Wire):
 class ClassifyRequest(Wire):
     """A picture to be named."""
 
-    model: str
+    model: str | None = None
     image: str
     top: Annotated[Int, Field(ge=1, le=1000)] = 5
 
@@ -88,7 +88,7 @@ class ClassifyForm(BaseModel):
     """A picture to be named, as an upload."""
 
     model_config = ConfigDict(extra="ignore")
-    model: str
+    model: str | None = None
     file: bytes
     top: Annotated[int, Field(ge=1, le=1000)] = 5
 
@@ -96,7 +96,7 @@ class ClassifyForm(BaseModel):
 class ImageEmbedRequest(Wire):
     """Pictures, or texts, to be mapped to vectors of one space."""
 
-    model: str
+    model: str | None = None
     image: str | Annotated[list[str], Field(min_length=1, max_length=16)] | None = None
     input: str | Annotated[list[str], Field(min_length=1, max_length=2048)] | None = None
     encoding_format: Encoding | None = None
@@ -113,7 +113,7 @@ class ImageEmbedForm(BaseModel):
     """A picture to be mapped to a vector, as an upload."""
 
     model_config = ConfigDict(extra="ignore")
-    model: str
+    model: str | None = None
     file: bytes
     encoding_format: Encoding | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None

@@ -25,6 +25,7 @@ def model(entry: ModelEntry, status: ModelStatus | None, runtime: str | None, tr
         "description": entry.description,
         "aliases": list(entry.aliases),
         "default": entry.default,
+        "abilities": sorted(entry.abilities),
         "formats": sorted(entry.formats),
         "runtime": runtime,
         "state": "unavailable" if trouble and status is None else status.state if status is not None else "unloaded",
