@@ -207,7 +207,7 @@ async def test_a_model_that_cannot_be_loaded(make_client):
         assert 1 <= int(response.headers["retry-after"]) <= 10
         error = error_of(response)
         assert error["code"] == "model_load_failed"
-        assert error["message"].startswith("echo: the file ends")  # the file's name without its folders
+        assert error["message"].startswith("fakes.py: the file ends")  # the file's name without its folders
 
 
 async def test_a_request_that_takes_too_long(make_client):

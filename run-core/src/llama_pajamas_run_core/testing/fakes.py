@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ from llama_pajamas_run_core.types.chat import (
     JsonFormat,
     NamedTool,
     TokenLogprob,
+    Tool,
     ToolCallDelta,
     Usage,
 )
@@ -54,6 +56,8 @@ class FakeLoad:
     """
 
     def _pretend_to_load(self, path: Path, load_seconds: float = 0.0, load_error: str | None = None) -> None:
+        if not path.exists():
+            raise LoadError(f"There is no file {path}.")
         time.sleep(load_seconds)
         if load_error == "crash":
             raise RuntimeError(f"segmentation fault in {path} at 0x7f00deadbeef")
@@ -87,11 +91,11 @@ class _Echo:
         text = _last_text(asked)
         if options.response_format is not None:
             return json.dumps(_instance(options.response_format, text), ensure_ascii=False)
-        if (name := _tool_for(asked, text)) is not None:
-            arguments = json.dumps({"text": text}, ensure_ascii=False)
+        if (tool := _tool_for(asked, text)) is not None:
+            arguments = json.dumps(_of_schema(tool.parameters, text), ensure_ascii=False)
             half = len(arguments) // 2
             self.calls = (
-                ToolCallDelta(0, "call_0", name, arguments[:half]),
+                ToolCallDelta(0, "call_0", tool.name, arguments[:half]),
                 ToolCallDelta(0, arguments=arguments[half:]),
             )
             return ""
@@ -149,7 +153,18 @@ class _FakeText(FakeLoad, LLMBackend):
     ) -> None:
         self._pretend_to_load(path, **how)
         self._pace, self._context, self._omni, self._lanes = pace, context, omni, lanes
+        self._running: WeakSet[Generation] = WeakSet()
         self.steps = 0
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        generation = super().submit(request)
+        self._running.add(generation)
+        return generation
+
+    def close(self) -> None:
+        for generation in tuple(self._running) if self.loaded else ():
+            generation.cancel()
+        super().close()
 
     @property
     def capabilities(self) -> LLMCapabilities:
@@ -259,7 +274,13 @@ class FakeSTT(FakeLoad, STTBackend):
         )
         text = " ".join(word.text for word in words)
         yield Segment(
-            text, 0.0, audio.duration, words if options.word_times else (), tuple(range(count)), avg_logprob=-0.1
+            text,
+            0.0,
+            audio.duration,
+            words if options.word_times else (),
+            tuple(range(count)),
+            avg_logprob=-0.1,
+            temperature=options.temperature or 0.0,
         )
 
 
@@ -379,7 +400,7 @@ def fake_entry(id: str, task: Task, *, size: int = 1000, **more: Any) -> ModelEn
         size: bytes that it seems to have.
         more: further fields of the entry.
     """
-    artifact = Artifact(f"fake-{task}", lambda: Path(f"/nowhere/{id}"), size)
+    artifact = Artifact(f"fake-{task}", lambda: Path(__file__), size)
     return ModelEntry(id, task, (artifact,), f"A fake for {task.label}.", "fakes", 1_700_000_000, **more)
 
 
@@ -457,13 +478,14 @@ def _last_text(asked: Chat | str) -> str:
     return " ".join(named)
 
 
-def _tool_for(chat: Chat, text: str) -> str | None:
-    if isinstance(chat.tool_choice, NamedTool):
-        return chat.tool_choice.name
-    if chat.tool_choice == "none" or not chat.tools:
+def _tool_for(chat: Chat, text: str) -> Tool | None:
+    choice = chat.tool_choice
+    if isinstance(choice, NamedTool):
+        return next((tool for tool in chat.tools if tool.name == choice.name), None)
+    if choice == "none" or not chat.tools:
         return None
-    named = next((tool.name for tool in chat.tools if tool.name in text), None)
-    return named or (chat.tools[0].name if chat.tool_choice == "required" else None)
+    named = next((tool for tool in chat.tools if tool.name in text), None)
+    return named or (chat.tools[0] if choice == "required" else None)
 
 
 def _instance(format: JsonFormat, text: str) -> Any:
