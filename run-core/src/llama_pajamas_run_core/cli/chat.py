@@ -9,10 +9,7 @@ from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.types.chat import Message
 from llama_pajamas_run_core.types.tasks import Task
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
 def chat(
     message: Annotated[str | None, typer.Argument(help="What to say; without it, a conversation begins.")] = None,
     model: Annotated[str | None, typer.Option(help="Model id, or path of a model file.")] = None,

@@ -10,10 +10,7 @@ from llama_pajamas_run_core.codecs.image import decode_image
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.types.tasks import Task
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
 def classify(
     files: Annotated[list[Path], typer.Argument(help="Image files; - reads standard input.")],
     model: Annotated[str | None, typer.Option(help="Model id, or path of a model.")] = None,

@@ -13,10 +13,7 @@ from llama_pajamas_run_core.pipelines.describe import describe, detections_as_te
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_core.types.vision import DetectOptions
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
 def detect(
     files: Annotated[list[Path], typer.Argument(help="Image files; - reads standard input.")],
     model: Annotated[str | None, typer.Option(help="Model id, or path of a model.")] = None,

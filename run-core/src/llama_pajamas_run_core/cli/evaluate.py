@@ -1,7 +1,7 @@
-"""``llama-pajamas eval``: evaluations come from installed packages, through the entry-point group ``llama_pajamas.evals``.
+"""``llama-pajamas eval``: evaluations that packages bring, through the entry-point group ``llama_pajamas.evals``.
 
 An evaluation is a function that takes the :class:`~llama_pajamas_run_core.machine.Machine` and returns the lines of its
-table as :class:`Row`; a row whose floor is not reached makes the command fail.
+table as :class:`~llama_pajamas_run_core.evaluation.Row`; a row whose floor is not reached makes the command fail.
 """
 
 from importlib.metadata import entry_points
@@ -14,12 +14,9 @@ from rich.table import Table
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.machine import Machine
 
-app = typer.Typer(rich_markup_mode=None)
-
 GROUP = "llama_pajamas.evals"
 
 
-@app.command()
 def evaluate(
     name: Annotated[str, typer.Argument(help="What to evaluate.")] = "starter",
 ) -> None:

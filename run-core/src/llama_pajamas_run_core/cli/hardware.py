@@ -12,10 +12,7 @@ from llama_pajamas_run_core.selection.matrix import hardware_class
 from llama_pajamas_run_core.types.hardware import HardwareProfile
 from llama_pajamas_run_core.types.tasks import Task
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
 def hardware(as_json: Annotated[bool, typer.Option("--json", help="Print the profile as JSON.")] = False) -> None:
     """Show this machine, and for each task the runtime chosen, with the reason for every one that was considered."""
     machine = Machine()

@@ -11,13 +11,10 @@ from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.server.run import serve as run_server
 from llama_pajamas_run_core.server.settings import Settings
 
-app = typer.Typer(rich_markup_mode=None)
-
 #: Where API keys are read from, separated by commas, so that they need not stand in a process list.
 KEYS = "LLAMA_PAJAMAS_API_KEYS"
 
 
-@app.command()
 def serve(
     models: Annotated[list[Path] | None, typer.Argument(help="Model files or folders to serve besides.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",

@@ -11,10 +11,7 @@ from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.types.tasks import Task
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
 def speak(
     text: Annotated[str | None, typer.Argument(help="What to say; - reads standard input.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write; its ending is the format.")] = Path(

@@ -13,12 +13,9 @@ from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.types.audio import TranscribeOptions, Transcript
 from llama_pajamas_run_core.types.tasks import Task
 
-app = typer.Typer(rich_markup_mode=None)
-
 Format = Literal["text", "json", "srt", "vtt"]
 
 
-@app.command()
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Audio files; - reads standard input.")],
     model: Annotated[str | None, typer.Option(help="Model id, or path of a model file.")] = None,

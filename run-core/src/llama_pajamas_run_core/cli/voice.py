@@ -14,10 +14,7 @@ from llama_pajamas_run_core.types.audio import Audio, SpeakOptions
 from llama_pajamas_run_core.types.chat import GenerationOptions
 from llama_pajamas_run_core.types.tasks import Task
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
 def voice(
     question: Annotated[Path, typer.Argument(help="An audio file with the question.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the spoken answer goes (wav).")] = Path("answer.wav"),
