@@ -91,8 +91,8 @@ TABLE: Mapping[type[BaseException], Row] = {
     Exception: Row(500, _SERVER, message="The server failed to handle the request."),
 }
 
-#: The folders of a path: a message may name a file, not where it lies.
-_FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\":,]+[\\/])+")
+#: The folders of a path: a message about a model may name its file, not where it lies.
+_FOLDERS = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\":,]+[\\/])+")
 #: The longest message sent; input must not be echoed at length.
 _LONGEST = 1000
 
@@ -114,7 +114,9 @@ def describe(error: BaseException) -> dict[str, Any]:
         _log.error("request failed: %s", error, exc_info=error)
     elif row.status > 500:
         _log.warning("request failed: %s", error)
-    message = row.message or _FOLDERS.sub("", str(error))
+    message = row.message or str(error)
+    if isinstance(error, errors.RuntimeFault):
+        message = _FOLDERS.sub("", message)
     return body_of(
         message, row.type, param=getattr(error, "param", None), code=getattr(error, "code", None) or row.code
     )

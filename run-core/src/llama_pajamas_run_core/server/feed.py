@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -122,11 +122,9 @@ class Streamed(Response):
         watcher = asyncio.create_task(self._watch(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while not self._gone:
-                data = await self._next()
-                if data is None:
-                    break
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+            async with contextlib.aclosing(self._pieces()) as pieces:
+                async for data in pieces:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
             if not self._gone:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:  # some servers tell of a client that left in this way
@@ -137,29 +135,21 @@ class Streamed(Response):
             if self._gone and self._on_leave is not None:
                 self._on_leave()
 
-    async def _next(self) -> bytes | None:
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         try:
-            data = await self._feed.take(self._silence)
-            return self._ping if data == b"" else data
+            while (data := await self._feed.take(self._silence)) is not None and not self._gone:
+                yield data or self._ping
         except Exception as error:
-            if self._on_error is None or self._gone:
+            if self._gone:
+                return
+            if self._on_error is None:
                 raise
-            on_error, self._on_error = self._on_error, lambda _: b""
-            self._feed = _ended()
-            return on_error(error)
+            yield self._on_error(error)
 
     async def _watch(self, receive: Receive) -> None:
         await _left(receive)
         self._gone = True
         await self._feed.close()
-
-
-def _ended() -> Feed:
-    async def nothing() -> AsyncIterator[bytes]:
-        for item in tuple[bytes, ...]():
-            yield item
-
-    return Feed(nothing())
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T], on_leave: Callable[[], None]) -> T:
