@@ -109,6 +109,7 @@ class Session:
         """Make a context.
 
         Raises:
+            BadInput: the model cannot have a cache of that type.
             OutOfMemory: there is not enough memory for it.
         """
         params = llama_cpp.llama_context_default_params()
@@ -127,8 +128,13 @@ class Session:
         with logs.collected() as lines:
             context = llama_cpp.llama_init_from_model(self.model, params)
         if not context:
+            said = reason(lines)
+            if "cache type" in said:
+                raise BadInput(
+                    f"{self.path.name} cannot have a cache of type {settings.kv_type}{said}", param="kv_type"
+                )
             raise OutOfMemory(
-                f"No context of {settings.cells} tokens could be made for {self.path.name}{reason(lines)}",
+                f"No context of {settings.cells} tokens could be made for {self.path.name}{said}",
                 hint="Choose a smaller n_ctx or kv_cells, or kv_type='q8_0'.",
             )
         self._contexts.append(context)

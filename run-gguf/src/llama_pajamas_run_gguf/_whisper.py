@@ -34,6 +34,8 @@ RATE: Final = 16_000
 _SHORTEST: Final = 1.2
 #: Encoder positions for each second of audio, and how many are kept beyond its end.
 _POSITIONS, _MARGIN = 50, 16
+#: Flash attention fills the encoder's positions up to a multiple of this with what was there before, and attends to it.
+_ALIGNMENT: Final = 256
 #: Whether these are the bindings whose objects :func:`_address` looks into.
 _KNOWN_BINDINGS: Final = version("pywhispercpp") == "1.5.1"
 #: ggml's log levels. Its "info" is a page for each model, so it is debug here.
@@ -159,7 +161,8 @@ class Whisper:
         padded = np.pad(samples, (0, max(0, round(_SHORTEST * RATE) - len(samples))))
         params = self._params(language, translate, prompt, temperature)
         if self._short:
-            params.audio_ctx = min(self.header.n_audio_ctx, len(padded) * _POSITIONS // RATE + _MARGIN)
+            needed = len(padded) * _POSITIONS // RATE + _MARGIN
+            params.audio_ctx = min(self.header.n_audio_ctx, -(-needed // _ALIGNMENT) * _ALIGNMENT)
         if native.whisper_full(context, params, padded, len(padded)):
             raise InferenceError(f"{self.path.name} failed: {_reason()}")
         count = int(native.whisper_full_n_segments(context))

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
-from llama_pajamas_run_core.errors import BadInput, ContextTooLong
+from llama_pajamas_run_core.errors import BadInput, ContextTooLong, Unsupported
 from llama_pajamas_run_core.types.chat import Chat, GenerationOptions, GenerationRequest
 from llama_pajamas_run_gguf import _session, metadata
-from llama_pajamas_run_gguf._session import KV_TYPES, MAX_SEQUENCES, ContextSettings, Session
+from llama_pajamas_run_gguf._session import MAX_SEQUENCES, ContextSettings, Session
+from llama_pajamas_run_gguf.chat.plan import AnswerPlan, plan_chat, plan_text
 from llama_pajamas_run_gguf.chat.template import ChatTemplate
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
 from llama_pajamas_run_gguf.engine.embedder import Embedder
@@ -22,7 +23,7 @@ from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
-from llama_pajamas_run_gguf.grammar.schema import json_grammar
+from llama_pajamas_run_gguf.options import LoadOptions
 from llama_pajamas_run_gguf.threads import default_threads
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
@@ -39,17 +40,7 @@ class GGUFLLMBackend(LLMBackend):
 
     Args:
         model: a GGUF file; of a split model the first part.
-        n_ctx: the most tokens of one conversation, answer included; None for what the model was trained for, at most
-            8192.
-        n_lanes: how many requests are worked on at once; others wait. None for 8.
-        n_threads: to compute with; None for the physical cores.
-        n_gpu_layers: how many layers to put on a GPU, where llama.cpp was built for one; None for all.
-        n_batch: the most tokens computed in one step; None for 512.
-        kv_type: what the cache stores: "f16" (None), "q8_0" or "q4_0", smaller and a little less exact, or "f32".
-        flash_attention: whether attention is computed by llama.cpp's fused kernels. None: on a GPU, and where a quantized
-            cache needs them; on a CPU they are less exact, so that an answer could depend on the others beside it.
-        kv_cells: tokens the cache holds over all requests; None for ``n_ctx`` times ``n_lanes``. Requests wait, or
-            give way and go on later, when it is full.
+        options: the fields of :class:`LoadOptions`: ``n_ctx``, ``n_lanes``, ``n_threads``, ``n_gpu_layers``, ...
 
     Raises:
         LoadError: the file is missing, damaged, or of a kind that llama.cpp does not run.
@@ -65,64 +56,46 @@ class GGUFLLMBackend(LLMBackend):
     _tokenizer: Tokenizer
     _template: ChatTemplate | None
 
-    def _load(
-        self,
-        path: Path,
-        *,
-        n_ctx: int | None = None,
-        n_lanes: int | None = None,
-        n_threads: int | None = None,
-        n_gpu_layers: int | None = None,
-        n_batch: int | None = None,
-        kv_type: str | None = None,
-        kv_cells: int | None = None,
-        flash_attention: bool | None = None,
-    ) -> None:
-        _check(n_ctx=n_ctx, n_lanes=n_lanes, n_threads=n_threads, n_batch=n_batch, kv_cells=kv_cells)
-        if kv_type is not None and kv_type not in KV_TYPES:
-            raise BadInput(f"kv_type is one of {', '.join(KV_TYPES)}, not {kv_type!r}.", param="kv_type")
-        session = Session(path, gpu_layers=-1 if n_gpu_layers is None else n_gpu_layers)
+    def _load(self, path: Path, **options: Any) -> None:
+        asked = LoadOptions.of(options)
+        session = Session(path, gpu_layers=-1 if asked.n_gpu_layers is None else asked.n_gpu_layers)
         try:
-            self._open(session, n_ctx, n_lanes, n_threads, n_batch, kv_type or "f16", kv_cells, flash_attention)
+            self._open(session, asked)
         except BaseException:
             session.close()
             raise
 
-    def _open(
-        self,
-        session: Session,
-        n_ctx: int | None,
-        n_lanes: int | None,
-        n_threads: int | None,
-        n_batch: int | None,
-        kv_type: str,
-        kv_cells: int | None,
-        flash: bool | None,
-    ) -> None:
+    def _open(self, session: Session, asked: LoadOptions) -> None:
         self._session = session
         self._device = "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
-        self._context_length = n_ctx or min(session.trained_context, _DEFAULT_CONTEXT)
-        self._lanes = min(n_lanes or _DEFAULT_LANES, MAX_SEQUENCES)
-        self._threads = n_threads or default_threads()
-        self._kv_type = kv_type
+        self._context_length = asked.n_ctx or min(session.trained_context, _DEFAULT_CONTEXT)
+        self._lanes = min(asked.n_lanes or _DEFAULT_LANES, MAX_SEQUENCES)
+        self._threads = asked.n_threads or default_threads(llama_cpp.llama_model_size(session.model))
+        self._kv_type = asked.kv_type or "f16"
         self._tokenizer = Tokenizer(session.vocab, self._context_length)
         self._defaults = SamplingDefaults.of(session.metadata)
-        self._template = ChatTemplate.of(session, self._tokenizer)
+        self._template = ChatTemplate.of(session, self._tokenizer, asked.chat_template)
         self._description = metadata.description(session.model)
         self._embedder = Embedder(session, self._tokenizer, limit=self._context_length, threads=self._threads)
-        self._engine = None
-        if not session.generates:
-            return
-        cells = _up(kv_cells or self._context_length * self._lanes)
-        cells = max(cells, _up(self._context_length))
-        batch = min(max(n_batch or _DEFAULT_BATCH, 2 * self._lanes), cells)
+        self._engine = self._open_engine(session, asked) if session.generates else None
+
+    def _open_engine(self, session: Session, asked: LoadOptions) -> Engine:
+        cells = max(_up(asked.kv_cells or self._context_length * self._lanes), _up(self._context_length))
         # Idle sequences keep the beginnings of conversations; without rewinding, one for each lane is all that helps.
         sequences = min(2 * self._lanes if session.rewinds else self._lanes, MAX_SEQUENCES)
+        batch = min(max(asked.n_batch or _DEFAULT_BATCH, sequences), cells)
+        flash = asked.flash_attention
         if flash is None:
-            flash = self._device == "gpu" or kv_type not in ("f16", "f32")
+            flash = self._device == "gpu" or self._kv_type not in ("f16", "f32")
         context = session.open_context(
             ContextSettings(
-                cells, sequences, batch, self._threads, kv_type=kv_type, flash=flash, outputs=min(sequences, batch)
+                cells,
+                sequences,
+                batch,
+                self._threads,
+                kv_type=self._kv_type,
+                flash=flash,
+                outputs=min(sequences, batch),
             )
         )
         cache = SequenceCache(
@@ -132,7 +105,7 @@ class GGUFLLMBackend(LLMBackend):
             rewinds=session.rewinds,
             window=llama_cpp.llama_model_n_swa(session.model),
         )
-        self._engine = Engine(
+        return Engine(
             context,
             self._tokenizer,
             session.vocab,
@@ -156,6 +129,7 @@ class GGUFLLMBackend(LLMBackend):
         generates = self._engine is not None
         return LLMCapabilities(
             chat=generates and self._template is not None,
+            tools=generates and self._template is not None,
             json=generates,
             logprobs=generates,
             embeddings=True,
@@ -190,26 +164,25 @@ class GGUFLLMBackend(LLMBackend):
             raise BadInput("This model makes embeddings only; it writes no text.", param="model")
         options = request.options
         self._tokenizer.check(list(options.logit_bias))
-        grammar = None if options.response_format is None else json_grammar(options.response_format.schema)
-        prompt = self._encode(request)
+        prompt, plan = self._plan(request)
         self._check_room(prompt, options)
         engine.submit(
             Request(
                 generation,
                 prompt,
-                Output(generation),
+                Output(generation, self._tokenizer, plan),
                 SamplingSettings.resolve(options, self._defaults),
                 limit=self._context_length,
                 max_tokens=options.max_tokens,
                 priority=options.priority,
-                grammar=grammar,
+                grammar=plan.grammar,
                 logprobs=options.logprobs,
             ),
             self._ready(),
         )
 
     def _count(self, request: GenerationRequest) -> int:
-        return len(self._encode(request))
+        return len(self._encode(request.input))
 
     def _embed(self, inputs: Sequence[str | tuple[int, ...]]) -> tuple[npt.NDArray[np.float32], int]:
         embedder, owner = self._embedder, self._ready()
@@ -220,12 +193,22 @@ class GGUFLLMBackend(LLMBackend):
         rows = [owner.run(lambda part=part: embedder.embed(part)) for part in embedder.batches(encoded)]  # type: ignore[misc]
         return np.concatenate(rows), sum(len(tokens) for tokens in encoded)
 
-    def _encode(self, request: GenerationRequest) -> list[int]:
-        source = request.input
+    def _plan(self, request: GenerationRequest) -> tuple[list[int], AnswerPlan]:
+        source, response_format = request.input, request.options.response_format
+        if not isinstance(source, Chat):
+            return self._encode(source), plan_text(response_format)
+        template = self._chat_template()
+        text = template.render(source)
+        plan = plan_chat(
+            source, response_format, style=template.style, tags=template.tags, template=template.source, prompt=text
+        )
+        return self._tokenizer.encode(text, add_special=not template.begins(text)), plan
+
+    def _encode(self, source: Chat | str | tuple[int, ...]) -> list[int]:
         if isinstance(source, Chat):
-            assert self._template is not None  # the capabilities say so, and the base has checked
-            text = self._template.render(source)
-            return self._tokenizer.encode(text, add_special=not self._template.begins(text))
+            template = self._chat_template()
+            text = template.render(source)
+            return self._tokenizer.encode(text, add_special=not template.begins(text))
         if isinstance(source, str):
             tokens = self._tokenizer.encode(source)
         else:
@@ -235,16 +218,15 @@ class GGUFLLMBackend(LLMBackend):
             raise BadInput("The prompt is empty.", param="prompt")
         return tokens
 
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            raise Unsupported("This model has no chat template.", hint="Use raw completions.", param="model")
+        return self._template
+
     def _check_room(self, prompt: list[int], options: GenerationOptions) -> None:
         needed = len(prompt) + (options.max_tokens or 1)
         if needed > self._context_length:
             raise ContextTooLong(tokens=needed, limit=self._context_length)
-
-
-def _check(**options: int | None) -> None:
-    for name, value in options.items():
-        if value is not None and value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value}.", param=name)
 
 
 def _up(cells: int) -> int:

@@ -31,8 +31,8 @@ class GGUFSTTBackend(STTBackend):
         model: the .bin file.
         options: ``threads`` (default: the physical cores), ``gpu`` (default True: use one where whisper.cpp was built
             for it), ``beam_size`` (default 1: greedy), ``short_context`` (default False; True encodes only as much as
-            there is audio, which is several times faster for short audio and less exact with models not trained for
-            it).
+            there is audio, not always 30 seconds: several times faster for short audio, but some models then repeat
+            themselves).
 
     Raises:
         BadInput: there is no such file, it is none of whisper.cpp's, or an option is unknown.

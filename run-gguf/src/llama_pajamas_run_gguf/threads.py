@@ -5,14 +5,21 @@ import sys
 from pathlib import Path
 
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+#: Below this many bytes of weights, threads wait for each other longer than they work.
+_SMALL_MODEL = 48 << 20
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def default_threads() -> int:
+def default_threads(weights: int | None = None) -> int:
     """The physical cores this process may use: two threads on one core only get in each other's way.
 
     Respects the CPU affinity and a container's quota.
+
+    Args:
+        weights: bytes of the weights, where that is known; small models are computed faster by one thread.
     """
+    if weights is not None and weights < _SMALL_MODEL:
+        return 1
     if sys.platform == "linux":
         usable = os.sched_getaffinity(0)
         cores = len({_siblings(cpu) for cpu in usable})

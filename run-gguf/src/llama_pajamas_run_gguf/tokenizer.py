@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp
-import numpy as np
 
 from llama_pajamas_run_core.errors import BadInput, TooLarge
 
@@ -15,7 +14,7 @@ _MAX_BYTES_PER_TOKEN = 256
 
 
 class Tokenizer:
-    """A model's vocabulary. May be used from any thread; after :meth:`close` it raises instead of touching freed memory.
+    """A model's vocabulary, for any thread; after :meth:`close` it raises instead of touching freed memory.
 
     Args:
         vocab: the loaded model's vocabulary.
@@ -66,7 +65,7 @@ class Tokenizer:
                 tokens = (llama_cpp.llama_token * room)()
                 count = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, special)
                 if count >= 0:
-                    return np.frombuffer(tokens, np.int32, count).tolist()
+                    return list(tokens[:count])
                 room = -count
 
     def piece(self, token: int, *, special: bool = False) -> bytes:

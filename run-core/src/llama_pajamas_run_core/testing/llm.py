@@ -11,7 +11,17 @@ import pytest
 
 from llama_pajamas_run_core.errors import BadInput, Cancelled, ContextTooLong, Unsupported
 from llama_pajamas_run_core.testing.base import BackendContract
-from llama_pajamas_run_core.types.chat import Completion, Delta, Message, Tool
+from llama_pajamas_run_core.types.chat import (
+    Chat,
+    Completion,
+    Delta,
+    GenerationOptions,
+    GenerationRequest,
+    JsonFormat,
+    Message,
+    NamedTool,
+    Tool,
+)
 
 #: Questions that differ from their first word on.
 QUESTIONS = ("What is 2 + 2?", "Name a colour.", "Turn on the lamp.", "How are you?", "Good night.", "Tell me more.")
@@ -223,8 +233,6 @@ class LLMContract(BackendContract):
         assert b"".join(entry.token_bytes for entry in answer.logprobs).decode("utf-8", "replace") == answer.text
 
     def test_json_is_enforced_or_refused(self, backend: Any) -> None:
-        from llama_pajamas_run_core.types.chat import JsonFormat
-
         schema = {
             "type": "object",
             "properties": {"ok": {"type": "boolean"}, "size": {"enum": [1, 2, 3]}},
@@ -247,18 +255,22 @@ class LLMContract(BackendContract):
             "Switches a lamp.",
             {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]},
         )
+        other = Tool("get_time", "Tells the time.")
         if not backend.capabilities.tools:
             with pytest.raises(Unsupported):
                 backend.chat("Lamp on, please.", tools=[tool])
             return
-        answer = backend.chat("Lamp on, please.", tools=[tool], tool_choice="required", temperature=0.0, max_tokens=200)
-        assert answer.finish_reason == "tool_calls"
-        assert answer.tool_calls
-        for call in answer.tool_calls:
-            assert call.id
-            assert call.name == "set_lamp"
-            assert isinstance(json.loads(call.arguments)["on"], bool)
-        assert len({call.id for call in answer.tool_calls}) == len(answer.tool_calls)
+        question = (Message("user", "Lamp on, please."),)
+        options = GenerationOptions(max_tokens=200, temperature=0.0)
+        for choice in ("required", NamedTool("set_lamp")):
+            chat = Chat(question, (other, tool) if choice != "required" else (tool,), choice, parallel_tool_calls=False)
+            answer = backend.submit(GenerationRequest(chat, options)).result()
+            assert answer.finish_reason == "tool_calls"
+            assert [call.name for call in answer.tool_calls] == ["set_lamp"]
+            assert all(call.id for call in answer.tool_calls)
+            assert isinstance(json.loads(answer.tool_calls[0].arguments)["on"], bool)
+        with pytest.raises(BadInput, match="no_such_tool"):
+            backend.chat("Hello!", tools=[tool], tool_choice=NamedTool("no_such_tool"))
         assert not backend.chat("Hello!", tools=[tool], tool_choice="none", max_tokens=4).tool_calls
 
     def test_embeddings_are_there_or_refused(self, backend: Any) -> None:

@@ -1,7 +1,7 @@
-"""Jinja for templates that came with a downloaded file: sandboxed, and stopped when they take too long or grow too large.
+"""Jinja for templates that came with a downloaded file: sandboxed, and stopped when they take too long or too much.
 
-The conventions (blocks trimmed, ``tojson`` without HTML escapes, ``raise_exception``, ``strftime_now``, loop controls and
-generation blocks) are those of Hugging Face's ``apply_chat_template``, for which models' templates are written.
+The conventions (blocks trimmed, ``tojson`` without HTML escapes, ``raise_exception``, ``strftime_now``, loop controls
+and generation blocks) are those of Hugging Face's ``apply_chat_template``, for which models' templates are written.
 """
 
 import json
@@ -11,9 +11,10 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llama_pajamas_run_core.errors import BadInput, LoadError
 
@@ -61,6 +62,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for block in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
+            assert isinstance(block, (nodes.For, nodes.Macro, nodes.CallBlock))
             block.body.insert(0, nodes.ExprStmt(_call(_TICK), lineno=block.lineno))
         _replace_joins(tree)
         return tree
@@ -88,7 +90,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 class _GenerationTag(Extension):
     """``{% generation %}``, by which training templates mark the assistant's words; it changes nothing here."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> Any:
         next(parser.stream)
@@ -133,14 +135,24 @@ class Template:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(**values, **{_TICK: limits.tick, _JOIN: limits.join, "_limits": limits}):
+            for piece in self._template.generate(
+                **values, **{_TICK: limits.tick, _JOIN: limits.join, "_limits": limits}
+            ):
                 size += len(piece)
                 limits.weigh(size)
                 limits.tick()
                 pieces.append(piece)
         except TemplateRefusal:
             raise
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError, RecursionError, MemoryError) as error:
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+            KeyError,
+            ArithmeticError,
+            RecursionError,
+            MemoryError,
+        ) as error:
             raise BadInput(
                 f"The chat template of {self._origin} could not render this conversation: {error}.", param="messages"
             ) from error

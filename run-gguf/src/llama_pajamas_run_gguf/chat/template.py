@@ -1,12 +1,15 @@
 """A model's chat template, and how to say with it what it has no words for."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import llama_cpp
 
 from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_core.text.reasoning import tags_of
+from llama_pajamas_run_core.text.tool_calls import ToolStyle, style_of
 from llama_pajamas_run_core.types.chat import Chat, Message, Tool
 from llama_pajamas_run_gguf._session import Session
 from llama_pajamas_run_gguf.chat.sandbox import TemplateRefusal, compile_template
@@ -39,8 +42,10 @@ class ChatTemplate:
         question: Mapping[str, Any] = {"role": "user", "content": _PROBE}
         self._parts = not self._shows([question]) and self._shows([_in_parts(question)])
         self._system = self._shows([{"role": "system", "content": _PROBE}, {"role": "user", "content": "."}])
-        tool = {"type": "function", "function": {"name": _PROBE, "description": "", "parameters": {"type": "object"}}}
-        self.tools = self._shows([{"role": "user", "content": "."}], tools=[tool])
+        self.style, self.tags = style_of(source), tags_of(source)
+        self._tools = self._shows([{"role": "user", "content": "."}], tools=[_tool(Tool(_PROBE))])
+        if not self._tools:
+            self.style = ToolStyle.HERMES  # what :func:`_told_of_tools` teaches
 
     @classmethod
     def of(cls, session: Session, tokenizer: Tokenizer, source: str | None = None) -> Self | None:
@@ -73,16 +78,18 @@ class ChatTemplate:
         try:
             return self._render(messages, tools=tools or None)
         except TemplateRefusal as refusal:
-            raise BadInput(f"The model's chat template refuses this conversation: {refusal}.", param="messages") from None
+            raise BadInput(
+                f"The model's chat template refuses this conversation: {refusal}.", param="messages"
+            ) from None
 
-    def _render(self, messages: list[Mapping[str, Any]], **values: Any) -> str:
+    def _render(self, messages: Sequence[Mapping[str, Any]], **values: Any) -> str:
         if self._parts:
             messages = [_in_parts(message) for message in messages]
         return self._template.render(
             messages=messages, add_generation_prompt=True, bos_token=self._bos, eos_token=self._eos, **values
         )
 
-    def _shows(self, messages: list[Mapping[str, Any]], **values: Any) -> bool:
+    def _shows(self, messages: Sequence[Mapping[str, Any]], **values: Any) -> bool:
         try:
             return _PROBE in self._template.render(
                 messages=messages, add_generation_prompt=True, bos_token=self._bos, eos_token=self._eos, **values
@@ -100,15 +107,19 @@ class ChatTemplate:
         if message.tool_calls:
             rendered["tool_calls"] = [
                 {
-                    "id": call.id,
+                    "id": self._id(call.id),
                     "type": "function",
                     "function": {"name": call.name, "arguments": _arguments(call.arguments)},
                 }
                 for call in message.tool_calls
             ]
         if message.tool_call_id is not None:
-            rendered["tool_call_id"] = message.tool_call_id
+            rendered["tool_call_id"] = self._id(message.tool_call_id)
         return rendered
+
+    def _id(self, call: str) -> str:
+        """Mistral's templates insist on ids of nine letters."""
+        return hashlib.sha256(call.encode()).hexdigest()[:9] if self.style is ToolStyle.MISTRAL else call
 
 
 def _arguments(text: str) -> Any:
@@ -129,6 +140,50 @@ def _tool(tool: Tool) -> dict[str, Any]:
 def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message["content"]
     return {**message, "content": [{"type": "text", "text": content}] if isinstance(content, str) else content}
+
+
+def _told_of_tools(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For templates without tools: explain them in the system prompt, write calls and results as Hermes models do."""
+    result: list[dict[str, Any]] = []
+    for message in messages:
+        plain = {key: value for key, value in message.items() if key not in ("tool_calls", "tool_call_id")}
+        if message["role"] == "tool":
+            plain = {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
+        for call in message.get("tool_calls", ()):
+            plain["content"] = f"{plain['content']}\n<tool_call>\n{json.dumps(call['function'])}\n</tool_call>".lstrip()
+        result.append(plain)
+    if not tools:
+        return result
+    listed = "\n".join(json.dumps(tool) for tool in tools)
+    prompt = f"{_TOOL_PROMPT[0]}{listed}{_TOOL_PROMPT[1]}"
+    if result and result[0]["role"] == "system":
+        return [{**result[0], "content": f"{result[0]['content']}\n\n{prompt}"}, *result[1:]]
+    return [{"role": "system", "content": prompt}, *result]
+
+
+_TOOL_PROMPT = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n",
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+    "</tool_call>",
+)
+
+
+def _joined(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Neighbouring messages by the same speaker as one."""
+    result: list[dict[str, Any]] = []
+    for message in messages:
+        last = result[-1] if result else None
+        if (
+            last is not None
+            and last["role"] == message["role"]
+            and last.keys() == message.keys() == {"role", "content"}
+        ):
+            result[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+        else:
+            result.append(message)
+    return result
 
 
 def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -49,7 +49,9 @@ class Batch:
         """Empty it."""
         self.native.n_tokens = 0
 
-    def add(self, tokens: "array[int] | np.ndarray[Any, np.dtype[np.int32]]", position: int, sequence: int, *, wanted: int) -> range:
+    def add(
+        self, tokens: "array[int] | np.ndarray[Any, np.dtype[np.int32]]", position: int, sequence: int, *, wanted: int
+    ) -> range:
         """Add tokens of one sequence.
 
         Args:

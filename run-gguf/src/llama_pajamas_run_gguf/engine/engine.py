@@ -253,7 +253,7 @@ class Engine:
             if sequence.logprobs is not None:
                 logits = read_logits(self._context, index, self._tokenizer.size)
                 report = (logprob(logits, token, sequence.logprobs, self._tokenizer),)
-            sequence.add(token, self._tokenizer.piece(token), report)
+            sequence.add(token, report)
         except Exception as error:
             if not isinstance(error, InferenceError):
                 _log.exception("request=%d failed", sequence.arrival)
@@ -274,7 +274,9 @@ class Engine:
             for slot in self._cache.slots:
                 self._cache.clear(slot)
             return
-        error = OutOfMemory("The KV cache is too small.") if code == _NO_ROOM else InferenceError(f"llama_decode: {code}")
+        error = (
+            OutOfMemory("The KV cache is too small.") if code == _NO_ROOM else InferenceError(f"llama_decode: {code}")
+        )
         for sequence in list(self._running):
             self._fail(sequence, error)
         for slot in self._cache.slots:
@@ -307,4 +309,3 @@ class Engine:
         if slot is not None:
             self._cache.release(slot)
             self._blocked = False
-

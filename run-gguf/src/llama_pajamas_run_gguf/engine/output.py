@@ -1,32 +1,71 @@
-"""From the bytes of an answer's tokens to the deltas of its generation."""
+"""From an answer's tokens to the deltas of its generation."""
 
 import codecs
 
 from llama_pajamas_run_core.backends.generation import Generation
-from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
+from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob, ToolCallDelta
+from llama_pajamas_run_gguf.chat.plan import AnswerPlan
+from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 
 class Output:
-    """Plain text: whole code points, as they are completed.
+    """Whole code points as they are completed, split into reasoning, text and tool calls.
 
     Args:
         generation: where the text goes.
+        tokenizer: of the model.
+        plan: how the answer is read.
     """
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, tokenizer: Tokenizer, plan: AnswerPlan) -> None:
         self._generation = generation
+        self._tokenizer = tokenizer
+        self._plan = plan
+        self._visible = {tokenizer.named(marker) for marker in plan.markers}
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.reasoning_tokens = 0
 
-    def add(self, piece: bytes, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
-        """Take the bytes of the next token."""
-        self._show(self._decoder.decode(piece), logprobs)
+    def add(self, token: int, logprobs: tuple[TokenLogprob, ...] = ()) -> tuple[str, str] | None:
+        """Take the next token.
+
+        Returns:
+            the grammar that holds from now on, with the characters of it that are there already; None for no change.
+        """
+        text = self._decoder.decode(self._tokenizer.piece(token, special=token in self._visible))
+        reasoning, answer = self._split(text)
+        if self._plan.reasoning is not None and not answer and (reasoning or self.reasoning_tokens):
+            self.reasoning_tokens += 1
+        constraint = self._plan.trigger.push(answer) if self._plan.trigger is not None else None
+        self._show(reasoning, *self._calls(answer), logprobs)
+        return constraint
 
     def end(self, reason: FinishReason) -> FinishReason:
-        """Take note that no more is to come; returns the finish reason to report."""
-        self._show(self._decoder.decode(b"", final=True), ())
+        """Take note that no more is to come.
+
+        Returns:
+            the finish reason to report.
+        """
+        reasoning, answer = self._split(self._decoder.decode(b"", final=True))
+        if self._plan.reasoning is not None:
+            more_reasoning, more_answer = self._plan.reasoning.flush()
+            reasoning, answer = reasoning + more_reasoning, answer + more_answer
+        text, calls = self._calls(answer)
+        if self._plan.calls is not None:
+            more_text, more_calls = self._plan.calls.flush()
+            text, calls = text + more_text, calls + more_calls
+        self._show(reasoning, text, calls, ())
+        if reason == "stop" and self._plan.calls is not None and self._plan.calls.called:
+            return "tool_calls"
         return reason
 
-    def _show(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
-        if text or logprobs:
-            self._generation.push(text, logprobs=logprobs)
+    def _split(self, text: str) -> tuple[str, str]:
+        return ("", text) if self._plan.reasoning is None else self._plan.reasoning.push(text)
+
+    def _calls(self, text: str) -> tuple[str, tuple[ToolCallDelta, ...]]:
+        return (text, ()) if self._plan.calls is None else self._plan.calls.push(text)
+
+    def _show(
+        self, reasoning: str, text: str, calls: tuple[ToolCallDelta, ...], logprobs: tuple[TokenLogprob, ...]
+    ) -> None:
+        if reasoning or text or calls or logprobs:
+            self._generation.push(text, reasoning=reasoning, tool_calls=calls, logprobs=logprobs)

@@ -29,8 +29,11 @@ class Candidates:
     def __init__(self, size: int) -> None:
         self._ids = np.arange(size, dtype=np.int32)
         self._data = np.zeros(size, _CANDIDATE)
-        self._array = llama_cpp.llama_token_data_array(
-            data=self._data.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)), size=size, selected=-1, sorted=False
+        self._array: Any = llama_cpp.llama_token_data_array(
+            data=self._data.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)),
+            size=size,
+            selected=-1,
+            sorted=False,
         )
         self.pointer = ctypes.byref(self._array)
 
@@ -169,13 +172,23 @@ class Sampler:
         self._add(llama_cpp.llama_sampler_init_temp(settings.temperature))
         self._add(llama_cpp.llama_sampler_init_dist(settings.seed))
 
-    def constrain(self, text: str | None) -> None:
-        """From now on follow a grammar, or none."""
+    def constrain(self, text: str | None, begun: str = "") -> None:
+        """From now on follow a grammar, or none.
+
+        Args:
+            text: the grammar.
+            begun: what is written of it already; where that does not fit it, there is nothing to follow.
+        """
         if self.grammar is not None:
             self.grammar.close()
             self.grammar = None
         if text is not None:
             self.grammar = Grammar(self._vocab, text, self._tokenizer)
+            candidates = Candidates(1)
+            for token in self._tokenizer.encode(begun, special=False, add_special=False) if begun else ():
+                if not self.grammar.accept(token, candidates):
+                    self.constrain(None)
+                    return
 
     def sample(self, context: Any, index: int, candidates: Candidates) -> int:
         """Choose the token for one output of the last decode call, and take note of it.
@@ -220,7 +233,9 @@ class Sampler:
 
     def _add_bias(self, settings: SamplingSettings) -> None:
         if settings.logit_bias:
-            biases = (llama_cpp.llama_logit_bias * len(settings.logit_bias))(*settings.logit_bias.items())
+            biases = (llama_cpp.llama_logit_bias * len(settings.logit_bias))(
+                *(llama_cpp.llama_logit_bias(token, bias) for token, bias in settings.logit_bias.items())
+            )
             self._add(llama_cpp.llama_sampler_init_logit_bias(self._size, len(biases), biases))
 
     def _add_penalties(self, settings: SamplingSettings, prompt: Sequence[int], context: int) -> None:

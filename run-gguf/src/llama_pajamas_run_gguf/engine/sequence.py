@@ -99,10 +99,12 @@ class Sequence:
             self.sampler.constrain(self.grammar)
         return self.sampler
 
-    def add(self, token: int, piece: bytes, logprobs: tuple[TokenLogprob, ...]) -> None:
+    def add(self, token: int, logprobs: tuple[TokenLogprob, ...]) -> None:
         """Take a chosen token into the answer."""
         self.tokens.append(token)
-        self.output.add(piece, logprobs)
+        constraint = self.output.add(token, logprobs)
+        if constraint is not None and self.sampler is not None:
+            self.sampler.constrain(*constraint)
 
     def finish(self, reason: FinishReason) -> None:
         """End the answer well."""

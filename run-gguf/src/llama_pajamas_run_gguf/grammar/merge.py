@@ -67,29 +67,37 @@ def merge(schemas: Sequence[Schema], resolve: Callable[[Any], Schema], param: st
         raise Unsupported("A schema that refers to itself through allOf cannot be enforced.", param=param)
     result: dict[str, Any] = {}
     for schema in schemas:
-        if schema is False:
+        plain = _flat(schema, resolve, param, depth)
+        if plain is None:
             return False
-        if schema is True:
-            continue
-        if not isinstance(schema, Mapping):
-            raise BadInput(f"A schema is an object or a boolean, not {schema!r}.", param=param)
-        plain: Schema = schema
-        if "$ref" in schema or "allOf" in schema:
-            rest = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
-            inner = [resolve(schema["$ref"])] if "$ref" in schema else []
-            plain = merge([*inner, *schema.get("allOf", ()), rest], resolve, param, depth + 1)
-            if isinstance(plain, bool):
-                if plain:
-                    continue
-                return False
-        if result.get("additionalProperties") is False and "properties" in plain:
-            allowed = result.get("properties", {})
-            barred = {key: value if key in allowed else False for key, value in plain["properties"].items()}
-            plain = {**plain, "properties": barred}
+        plain = _barred(plain, result)
         for key, value in plain.items():
             result[key] = _join(key, result[key], value, resolve, param, depth) if key in result else value
-        _close(result, plain)
+        result = {**_barred(result, plain)}
     return result
+
+
+def _flat(schema: Schema, resolve: Callable[[Any], Schema], param: str, depth: int) -> Mapping[str, Any] | None:
+    """A schema without references and ``allOf``; None where it allows nothing."""
+    if isinstance(schema, bool):
+        return {} if schema else None
+    if not isinstance(schema, Mapping):
+        raise BadInput(f"A schema is an object or a boolean, not {schema!r}.", param=param)
+    if "$ref" not in schema and "allOf" not in schema:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
+    inner = [resolve(schema["$ref"])] if "$ref" in schema else []
+    merged = merge([*inner, *schema.get("allOf", ()), rest], resolve, param, depth + 1)
+    return None if merged is False else {} if merged is True else merged
+
+
+def _barred(schema: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema without the properties that another one, which allows no further ones, does not list."""
+    if other.get("additionalProperties") is not False or "properties" not in schema:
+        return schema
+    allowed = other.get("properties", {})
+    properties = {key: value if key in allowed else False for key, value in schema["properties"].items()}
+    return {**schema, "properties": properties}
 
 
 def _join(key: str, one: Any, other: Any, resolve: Callable[[Any], Schema], param: str, depth: int) -> Any:
@@ -104,9 +112,16 @@ def _join(key: str, one: Any, other: Any, resolve: Callable[[Any], Schema], para
     if key == "properties":
         return {
             **one,
-            **{name: merge([one[name], value], resolve, param, depth + 1) if name in one else value for name, value in other.items()},
+            **{
+                name: merge([one[name], value], resolve, param, depth + 1) if name in one else value
+                for name, value in other.items()
+            },
         }
-    if key in ("items", "additionalProperties") and isinstance(one, (Mapping, bool)) and isinstance(other, (Mapping, bool)):
+    if (
+        key in ("items", "additionalProperties")
+        and isinstance(one, (Mapping, bool))
+        and isinstance(other, (Mapping, bool))
+    ):
         return merge([one, other], resolve, param, depth + 1)
     if key in _LARGEST:
         return max(one, other)
@@ -125,10 +140,3 @@ def _common_types(one: Any, other: Any, param: str) -> list[str]:
     if not common:
         raise BadInput(f"Nothing satisfies the schema: it must be {one} and {other} at once.", param=param)
     return common
-
-
-def _close(result: dict[str, Any], added: Mapping[str, Any]) -> None:
-    """Where one schema allows no further properties, those that only another one lists are out."""
-    if added.get("additionalProperties") is False and "properties" in result:
-        allowed = added.get("properties", {})
-        result["properties"] = {key: value if key in allowed else False for key, value in result["properties"].items()}

@@ -1,8 +1,8 @@
 """JSON Schema as GBNF.
 
-Every keyword that limits what is valid is either enforced or refused by name; what is written is always valid, though not
-everything valid can be written (property order is the schema's, formats may be narrower). Dialect: 2020-12, with the
-``definitions``, tuple ``items`` and ``nullable`` of earlier ones.
+Every keyword that limits what is valid is either enforced or refused by name; what is written is always valid, though
+not everything valid can be written (property order is the schema's, formats may be narrower). Dialect: 2020-12, with
+the ``definitions``, tuple ``items`` and ``nullable`` of earlier ones.
 
 Source: https://json-schema.org/draft/2020-12
 """
@@ -35,19 +35,18 @@ _REFUSED: Final = {
 }
 
 
-def json_grammar(schema: Mapping[str, Any] | None) -> str:
-    """The grammar of a JSON document.
+def json_body(rules: Rules, schema: Mapping[str, Any] | None) -> str:
+    """Add the rules of a JSON document to a grammar; returns the name of its rule.
 
     Args:
-        schema: what it must satisfy, or None for any object.
+        rules: the grammar.
+        schema: what the document must satisfy, or None for any object.
 
     Raises:
         BadInput: the schema is not valid, or nothing satisfies it.
         Unsupported: it uses a keyword that cannot be enforced; the message names it.
     """
-    rules = Rules()
-    body = Converter(rules, schema or {}).visit({"type": "object"} if schema is None else schema)
-    return rules.text(body)
+    return Converter(rules, schema or {}).visit({"type": "object"} if schema is None else schema)
 
 
 class Converter:
@@ -57,12 +56,16 @@ class Converter:
         rules: the grammar.
         root: the document in which ``$ref`` looks.
         param: the request's parameter, for error messages.
+        lenient: whether keywords that cannot be enforced are passed over instead of refused.
     """
 
-    def __init__(self, rules: Rules, root: Mapping[str, Any], *, param: str = "response_format") -> None:
+    def __init__(
+        self, rules: Rules, root: Mapping[str, Any], *, param: str = "response_format", lenient: bool = False
+    ) -> None:
         self._rules = rules
         self._root = root
         self._param = param
+        self._lenient = lenient
         self._references: dict[str, str] = {}
         self._nodes = 0
         self._size = 0
@@ -88,6 +91,17 @@ class Converter:
         if not isinstance(schema, Mapping):
             raise BadInput(f"A schema is an object or a boolean, not {schema!r}.", param=self._param)
         self._refuse(schema, "any")
+        combined = self._combination(schema, name)
+        if combined is not None:
+            return combined
+        if "const" in schema or "enum" in schema:
+            return self._constants(schema)
+        kinds = kinds_of(schema, self._param)
+        if kinds is None:
+            return self._value()
+        return " | ".join(self._kind(kind, schema, name) for kind in kinds)
+
+    def _combination(self, schema: Mapping[str, Any], name: str) -> str | None:
         if "$ref" in schema:
             return self._reference(schema, name)
         if "allOf" in schema:
@@ -99,12 +113,7 @@ class Converter:
         if schema.get("nullable") is True:
             rest = {key: value for key, value in schema.items() if key != "nullable"}
             return f'{self.visit(rest, name)} | "null"'
-        if "const" in schema or "enum" in schema:
-            return self._constants(schema)
-        kinds = kinds_of(schema, self._param)
-        if kinds is None:
-            return self._value()
-        return " | ".join(self._kind(kind, schema, name) for kind in kinds)
+        return None
 
     def _kind(self, kind: str, schema: Mapping[str, Any], name: str) -> str:
         self._refuse(schema, kind)
@@ -144,7 +153,12 @@ class Converter:
             key = part.replace("~1", "/").replace("~0", "~")
             if isinstance(target, Mapping) and key in target:
                 target = target[key]
-            elif isinstance(target, Sequence) and not isinstance(target, str) and key.isdigit() and int(key) < len(target):
+            elif (
+                isinstance(target, Sequence)
+                and not isinstance(target, str)
+                and key.isdigit()
+                and int(key) < len(target)
+            ):
                 target = target[int(key)]
             else:
                 raise BadInput(f"$ref {pointer!r} leads nowhere.", param=self._param)
@@ -169,11 +183,7 @@ class Converter:
     def _exclusive(self, options: Sequence[Schema]) -> bool:
         """Whether no value satisfies two of the schemas, as far as types and constants tell."""
         merged = [merge([option], self._resolve, self._param) for option in options]
-        return all(
-            _disjoint(one, other, self._param)
-            for index, one in enumerate(merged)
-            for other in merged[:index]
-        )
+        return all(_disjoint(one, other, self._param) for index, one in enumerate(merged) for other in merged[:index])
 
     def _constants(self, schema: Mapping[str, Any]) -> str:
         values = [schema["const"]] if "const" in schema else self._list(schema, "enum")
@@ -237,7 +247,7 @@ class Converter:
         return body
 
     def _bound(self, schema: Mapping[str, Any], plain: str, exclusive: str, closer: Any) -> tuple[Decimal | None, bool]:
-        limits = []
+        limits: list[tuple[Decimal, bool]] = []
         for key, out in ((plain, False), (exclusive, True)):
             value = schema.get(key)
             if value is None or (out and value is False):
@@ -274,7 +284,11 @@ class Converter:
             allowed = 0
         comma = f'"," {space}'
         if not fixed:
-            body = '""' if allowed == 0 else separated(f"{self.visit(items, name + '-item')} {space}", comma, wanted, allowed)
+            body = (
+                '""'
+                if allowed == 0
+                else separated(f"{self.visit(items, name + '-item')} {space}", comma, wanted, allowed)
+            )
         else:
             body = f" {comma} ".join(fixed)
             if allowed != 0:
@@ -286,34 +300,42 @@ class Converter:
         if not isinstance(properties, Mapping):
             raise BadInput(f"properties is an object, not {properties!r}.", param=self._param)
         required = schema.get("required", ())
-        if isinstance(required, str) or not isinstance(required, Sequence) or not all(isinstance(r, str) for r in required):
+        if (
+            isinstance(required, str)
+            or not isinstance(required, Sequence)
+            or not all(isinstance(r, str) for r in required)
+        ):
             raise BadInput(f"required is a list of names, not {required!r}.", param=self._param)
         extra = schema.get("additionalProperties", schema.get("unevaluatedProperties", not properties))
         unlisted = [key for key in required if key not in properties]
         if unlisted and extra is False and "additionalProperties" in schema:
-            raise BadInput(f"Nothing satisfies the schema: {unlisted[0]!r} is required but not allowed.", param=self._param)
+            raise BadInput(
+                f"Nothing satisfies the schema: {unlisted[0]!r} is required but not allowed.", param=self._param
+            )
         listed = {**properties, **{key: True if isinstance(extra, bool) else extra for key in unlisted}}
         members = []
         for key, value in listed.items():
             if value is False and key not in required:
                 continue
             rule = self.visit(value, f"{name}-{key}")
-            text = f'{literal(json.dumps(key, ensure_ascii=False))} {self._space} ":" {self._space} {rule} {self._space}'
+            text = (
+                f'{literal(json.dumps(key, ensure_ascii=False))} {self._space} ":" {self._space} {rule} {self._space}'
+            )
             members.append((self._rules.add(f"{name}-{key}-member", text), key in required))
         more = None if extra is False else self._more(extra, list(listed), name)
         self._check_counts(schema, members, more is not None)
         body = self._members(members, more, schema, name)
         return f'"{{" {self._space} {body} "}}"'
 
-    def _members(
-        self, members: list[tuple[str, bool]], more: str | None, schema: Mapping[str, Any], name: str
-    ) -> str:
+    def _members(self, members: list[tuple[str, bool]], more: str | None, schema: Mapping[str, Any], name: str) -> str:
         """Members in order, optional ones or not, with commas only between those that are there."""
         comma = f'"," {self._space}'
         if not members:
             if more is None:
                 return '""'
-            return separated(more, comma, self._count(schema, "minProperties") or 0, self._count(schema, "maxProperties"))
+            return separated(
+                more, comma, self._count(schema, "minProperties") or 0, self._count(schema, "maxProperties")
+            )
         after = f"({comma} {more})*" if more else _NOTHING
         first = separated(more, comma, 0, None) if more else _NOTHING
         # From the last member to the first: what may follow once something was written, and what while nothing was.
@@ -336,7 +358,9 @@ class Converter:
 
         def walk(prefix: str, names: set[str]) -> str:
             letters = sorted({other[len(prefix)] for other in names if len(other) > len(prefix)})
-            plain = [letter for letter in letters if letter not in '"\\' and ord(letter) >= 0x20 and ord(letter) != 0x7F]
+            plain = [
+                letter for letter in letters if letter not in '"\\' and ord(letter) >= 0x20 and ord(letter) != 0x7F
+            ]
             barred = char_class("".join(plain), negate=True)[:-1].replace("[^", '[^"\\\\\\x7F\\x00-\\x1F', 1) + "]"
             parts = [f"{barred} {strings.PLAIN}*"]
             if prefix and prefix not in names:
@@ -360,6 +384,8 @@ class Converter:
             raise Unsupported("maxProperties beside properties cannot be enforced.", param=self._param)
 
     def _refuse(self, schema: Mapping[str, Any], kind: str) -> None:
+        if self._lenient:
+            return
         for keyword in _REFUSED.get(kind, ()):
             value = schema.get(keyword, None)
             if value is None or value is False or value == {}:
@@ -385,8 +411,8 @@ class Converter:
 
 #: Keywords that say something about a schema and limit nothing.
 _ANNOTATIONS: Final = (
-    "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment", "$schema",
-    "$id", "$anchor", "$defs", "definitions", "strict",
+    "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment",
+    "$schema", "$id", "$anchor", "$defs", "definitions", "strict",
 )  # fmt: skip
 
 
@@ -429,4 +455,3 @@ def _values(schema: Mapping[str, Any]) -> list[Any] | None:
     if "const" in schema:
         return [schema["const"]]
     return list(schema["enum"]) if "enum" in schema else None
-

@@ -6,7 +6,7 @@ from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_gguf.grammar.gbnf import MAX_REPEAT, alternatives, literal, repeat
 
 #: Four hexadecimal digits that are no half of a surrogate pair.
-_CODE = r'([0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2})'
+_CODE = r"([0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2})"
 #: One character of a JSON string.
 CHARACTER = rf'([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" {_CODE}))'
 #: One character that is written as itself.
@@ -23,12 +23,11 @@ _BLANK: _Ranges = ((0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x2028, 0x2029), (
 _CLASSES = {"d": _DIGITS, "w": _WORD, "s": _BLANK}
 _CONTROLS = {"n": 0x0A, "r": 0x0D, "t": 0x09, "f": 0x0C, "v": 0x0B, "0": 0}
 
-_MONTH_DAY = (
-    r"((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
-)
+_MONTH_DAY = r"((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
 _DATE = rf"[1-9]\d{{3}}-{_MONTH_DAY}"
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _HOST = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,4}\.[a-z]{2,10}"
+_CLOCK = r"\d{1,4}(H(\d{1,4}M(\d{1,4}S)?)?|M(\d{1,4}S)?|S)"
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 
 #: ``format`` as regular expressions; some take less than the format allows, none takes more.
@@ -36,7 +35,7 @@ FORMATS = {
     "date": _DATE,
     "time": _TIME,
     "date-time": f"{_DATE}T{_TIME}",
-    "duration": r"P(\d{1,4}D(T\d{1,4}H(\d{1,4}M(\d{1,4}S)?)?)?|T\d{1,4}(H(\d{1,4}M(\d{1,4}S)?)?|M(\d{1,4}S)?|S)|\d{1,4}W)",
+    "duration": rf"P(\d{{1,4}}D(T{_CLOCK})?|T{_CLOCK}|\d{{1,4}}W)",
     "email": rf"[A-Za-z0-9]([A-Za-z0-9_+-]|\.[A-Za-z0-9]){{0,40}}@{_HOST}",
     "hostname": _HOST,
     "ipv4": rf"{_BYTE}(\.{_BYTE}){{3}}",
@@ -261,7 +260,9 @@ def _characters(ranges: _Ranges) -> str:
     if len(plain) == 1 and plain[0][0] == plain[0][1]:
         parts.append(literal(chr(plain[0][0])))
     elif plain:
-        parts.append("[" + "".join(_point(low) if low == high else f"{_point(low)}-{_point(high)}" for low, high in plain) + "]")
+        parts.append(
+            "[" + "".join(_point(low) if low == high else f"{_point(low)}-{_point(high)}" for low, high in plain) + "]"
+        )
     for code in (*range(0x20), 0x22, 0x5C, 0x7F):
         if any(low <= code <= high for low, high in ranges):
             parts.append(literal(_SHORT.get(code, f"\\u{code:04x}")))

@@ -1,0 +1,58 @@
+"""How a GGUF language model is loaded."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_gguf._session import KV_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What :class:`GGUFLLMBackend` can be told about a model. None always means "choose for me".
+
+    Attributes:
+        n_ctx: the most tokens of one conversation, answer included; None for what the model was trained for, at most
+            8192.
+        n_lanes: how many requests are worked on at once; others wait. None for 8.
+        n_threads: to compute with; None for the physical cores.
+        n_gpu_layers: how many layers to put on a GPU, where llama.cpp was built for one; None for all.
+        n_batch: the most tokens computed in one step; None for 512.
+        kv_type: what the cache stores: "f16" (None), "q8_0" or "q4_0", smaller and a little less exact, or "f32".
+        kv_cells: tokens that the cache holds over all requests; None for ``n_ctx`` times ``n_lanes``. Requests wait, or
+            give way and go on later, when it is full.
+        flash_attention: whether attention is computed by llama.cpp's fused kernels. None: on a GPU, and where a
+            quantized cache needs them; on a CPU they are less exact, so that an answer could depend on the others
+            beside it.
+        chat_template: a Jinja template instead of the model's own.
+    """
+
+    n_ctx: int | None = None
+    n_lanes: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int | None = None
+    n_batch: int | None = None
+    kv_type: str | None = None
+    kv_cells: int | None = None
+    flash_attention: bool | None = None
+    chat_template: str | None = None
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Self:
+        """From keyword arguments.
+
+        Raises:
+            BadInput: there is no such option, or a value is out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise BadInput(f"There is no load option {name!r}; there are {', '.join(known)}.", param=name)
+        made = cls(**options)
+        for name in ("n_ctx", "n_lanes", "n_threads", "n_batch", "kv_cells"):
+            value = getattr(made, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise BadInput(f"{name} must be a whole number of at least 1, not {value!r}.", param=name)
+        if made.kv_type is not None and made.kv_type not in KV_TYPES:
+            raise BadInput(f"kv_type is one of {', '.join(KV_TYPES)}, not {made.kv_type!r}.", param="kv_type")
+        return made
