@@ -41,6 +41,7 @@ class Facts:
     mean: Triple | None = None
     std: Triple | None = None
     head: Head | None = None
+    crop: float = 1.0
 
 
 def described(files: VisionFiles, session: Session) -> Facts:
@@ -53,7 +54,10 @@ def described(files: VisionFiles, session: Session) -> Facts:
     if isinstance(files.config.get("input"), dict):
         return _from_config(files)
     if "model_type" in files.config or "architectures" in files.config:
-        return _from_hugging_face(files, session)
+        try:
+            return _from_hugging_face(files, session)
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise LoadError(f"The configuration beside {files.image} is damaged: {error}.") from error
     if "names" in session.metadata:
         return _from_ultralytics(files, session)
     return Facts()
@@ -71,6 +75,7 @@ def _from_config(files: VisionFiles) -> Facts:
             mean=triple("mean", given["mean"]),
             std=triple("std", given["std"]),
             head=head_name(config["head"]),
+            crop=part(given.get("crop", 1.0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LoadError(f"The config.json beside {files.image} lacks or misstates {error}.") from error
@@ -129,12 +134,22 @@ def _from_hugging_face(files: VisionFiles, session: Session) -> Facts:
     vision = section(config, "vision_config") or config
     facts.size = (crop if cropped else size) or _side(vision.get("image_size"))
     facts.resize = "crop" if cropped or "shortest_edge" in section(prepare, "size") else "stretch"
+    facts.crop = _kept(prepare, size, crop if cropped else None)
     if prepare.get("do_normalize", bool(prepare)):
         facts.mean = triple("image_mean", prepare["image_mean"]) if "image_mean" in prepare else None
         facts.std = triple("image_std", prepare["image_std"]) if "image_std" in prepare else None
     elif prepare:
         facts.mean, facts.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return facts
+
+
+def _kept(prepare: Mapping[str, Any], size: tuple[int, int] | None, crop: tuple[int, int] | None) -> float:
+    """Which part of the shorter side a crop keeps."""
+    if crop is not None and size is not None and "shortest_edge" in section(prepare, "size"):
+        return min(1.0, min(crop) / size[0])
+    if "crop_pct" in prepare and size is not None and size[0] < 384:  # as ConvNeXT's image processor does
+        return part(prepare["crop_pct"])
+    return 1.0
 
 
 def _side(value: Any) -> tuple[int, int] | None:
@@ -157,6 +172,14 @@ def triple(name: str, value: Any) -> Triple:
     if len(values) != 3 or (name.endswith("std") and min(values) <= 0):
         raise ValueError(f"{name} must be three numbers{' above 0' if name.endswith('std') else ''}, not {value}")
     return values[0], values[1], values[2]
+
+
+def part(value: Any) -> float:
+    """A number above 0 and up to 1. ValueError where it is none."""
+    number = float(value)
+    if not 0 < number <= 1:
+        raise ValueError(f"crop must be above 0 and at most 1, not {value}")
+    return number
 
 
 def head_name(value: str) -> Head:

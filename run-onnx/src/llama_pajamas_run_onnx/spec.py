@@ -12,7 +12,7 @@ from typing import Final, Literal, cast
 from llama_pajamas_run_core.errors import BadInput, LoadError, Unsupported
 from llama_pajamas_run_core.types.vision import VisionSpec, VisionTask
 from llama_pajamas_run_onnx._session import Session, Tensor
-from llama_pajamas_run_onnx.description import RESIZES, Facts, described, head_name, triple
+from llama_pajamas_run_onnx.description import RESIZES, Facts, described, head_name, part, triple
 from llama_pajamas_run_onnx.files import VisionFiles
 
 #: Outputs that hold an image's or a text's vector, the best first.
@@ -38,6 +38,7 @@ class Options:
         mean: subtracted from each channel after scaling to 0..1.
         std: divides each channel after that.
         head: "yolov8", "nms", "logits", "probabilities" or "embedding".
+        crop: for "crop", which part of the shorter side is kept; 0.875 where 224 of 256 pixels are.
     """
 
     task: str | None = None
@@ -47,6 +48,7 @@ class Options:
     mean: Sequence[float] | float | None = None
     std: Sequence[float] | float | None = None
     head: str | None = None
+    crop: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +108,16 @@ def read_spec(files: VisionFiles, session: Session, options: Options, *, texts: 
         tasks.add("embed_text")
     batch = pixels.size(0)
     spec = VisionSpec(
-        frozenset(tasks),
-        facts.size[0],
-        facts.size[1],
-        facts.resize,
-        facts.mean,
-        facts.std,
-        labels,
-        facts.head,
-        batch is None,
+        tasks=frozenset(tasks),
+        width=facts.size[0],
+        height=facts.size[1],
+        resize=facts.resize,
+        mean=facts.mean,
+        std=facts.std,
+        labels=labels,
+        head=facts.head,
+        dynamic_batch=batch is None,
+        crop=facts.crop,
     )
     channels = (4 + len(labels)) if facts.head == "yolov8" and labels else None
     return Reading(spec, pixels, channels_last, output, batch, channels)
@@ -162,6 +165,7 @@ def _override(facts: Facts, options: Options) -> None:
         facts.mean = facts.mean if options.mean is None else triple("mean", options.mean)
         facts.std = facts.std if options.std is None else triple("std", options.std)
         facts.head = facts.head if options.head is None else head_name(options.head)
+        facts.crop = facts.crop if options.crop is None else part(options.crop)
     except ValueError as error:
         raise BadInput(f"{error}.") from error
 

@@ -219,6 +219,40 @@ def test_a_hugging_face_classifier(tmp_path: Path) -> None:
     assert named[0].label == "green"
 
 
+@pytest.mark.parametrize(
+    ("prepare", "size", "crop"),
+    [
+        ({"size": {"shortest_edge": 80}, "do_center_crop": True, "crop_size": {"height": 64, "width": 64}}, 64, 0.8),
+        ({"size": {"shortest_edge": 64}, "do_center_crop": True, "crop_size": 64}, 64, 1.0),
+        ({"size": {"shortest_edge": 64}, "crop_pct": 0.875}, 64, 0.875),
+        ({"size": 64}, 64, 1.0),
+    ],
+)
+def test_a_hugging_face_crop(tmp_path: Path, prepare: dict, size: int, crop: float) -> None:
+    graphs.colour_meter(tmp_path / "model.onnx", size="side")
+    labels = {str(index): colour for index, colour in enumerate(graphs.COLOURS)}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet", "id2label": labels}))
+    prepare |= {"do_normalize": True, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(prepare))
+    with ONNXVisionBackend(tmp_path) as backend:
+        assert (backend.spec.width, backend.spec.crop) == (size, crop)
+        # A red frame that the crop cuts off: the wider it is, the less of it is seen.
+        pixels = np.zeros((200, 200, 3), np.uint8)
+        pixels[10:190, 10:190, 2] = 255
+        pixels[:10, :, 0] = pixels[190:, :, 0] = pixels[:, :10, 0] = pixels[:, 190:, 0] = 255
+        (named,) = backend.classify([Image(pixels)])
+    chances = {one.label: one.confidence for one in named}
+    assert (chances["red"] > 1.5 * chances["green"]) is (crop > 0.95)
+
+
+@pytest.mark.parametrize("damage", [{"id2label": {"one": "red"}}, {"id2label": 3}, {"architectures": 3}])
+def test_a_damaged_hugging_face_config(tmp_path: Path, damage: dict) -> None:
+    graphs.colour_meter(tmp_path / "model.onnx")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", **damage}))
+    with pytest.raises(LoadError, match="damaged"):
+        ONNXVisionBackend(tmp_path)
+
+
 def test_hugging_face_detectors_are_unsupported(tmp_path: Path) -> None:
     graphs.colour_meter(tmp_path / "model.onnx", output="pred_boxes")
     (tmp_path / "config.json").write_text(
@@ -279,6 +313,7 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
         ({"std": 0}, "std"),
         ({"mean": (1, 2)}, "mean"),
         ({"size": 0}, "size"),
+        ({"crop": 1.5}, "crop"),
         ({"colour": "RGB"}, "colour"),
         ({"device": "quantum"}, "quantum"),
         ({"labels": "no-such-file.txt"}, "no-such-file"),

@@ -71,7 +71,7 @@ def fit(image: Image, spec: VisionSpec) -> tuple[npt.NDArray[np.float32], Placem
         # The 0.1 makes a half round to the side that ultralytics' training code rounds it to.
         left, top = round((spec.width - across) / 2 - 0.1), round((spec.height - down) / 2 - 0.1)
     elif spec.resize == "crop":
-        ratio = max(spec.height / height, spec.width / width)
+        ratio = max(spec.height / height, spec.width / width) / spec.crop
         across, down = max(spec.width, round(width * ratio)), max(spec.height, round(height * ratio))
         left, top = -round((across - spec.width) / 2), -round((down - spec.height) / 2)
     else:

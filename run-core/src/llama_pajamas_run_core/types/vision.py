@@ -111,6 +111,7 @@ class VisionSpec:
         head: how raw outputs are read: "yolov8" (also YOLO11), "nms" (end-to-end [n, 6] boxes), "logits",
             "probabilities" or "embedding".
         dynamic_batch: whether several images go through the model at once; else the base passes one at a time.
+        crop: for the resize "crop", which part of the shorter side is kept; 0.875 where 224 of 256 pixels are.
     """
 
     tasks: frozenset[VisionTask]
@@ -122,3 +123,4 @@ class VisionSpec:
     labels: tuple[str, ...] = ()
     head: Literal["yolov8", "nms", "logits", "probabilities", "embedding"] = "yolov8"
     dynamic_batch: bool = True
+    crop: float = 1.0
