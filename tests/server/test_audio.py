@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from llama_pajamas_run_core.codecs.audio import decode_audio
+from llama_pajamas_run_core.codecs.limits import Limits as DecodeLimits
 from llama_pajamas_run_core.server.settings import Limits, Settings
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +142,13 @@ async def test_an_upload_that_is_too_large(make_client, wav):
     assert response.json()["error"]["param"] == "file"
 
 
+async def test_audio_that_unfolds_to_too_much(make_client, wav):
+    client = await make_client(Settings(limits=Limits(decoded=DecodeLimits(audio_seconds=1.0))))
+    response = await hear(client, wav)
+    assert response.status_code == 413
+    assert response.json()["error"]["param"] == "file"
+
+
 async def test_eight_at_once_hear_the_same(client, wav):
     replies = await asyncio.gather(*(hear(client, wav) for _ in range(8)))
     assert {reply.json()["text"] for reply in replies} == {"one two three four"}
@@ -225,7 +233,9 @@ STRANGE = ["🦙 🩳", "https://example.com/a?b=c#d 1,234.5", "你好。世界�
 @pytest.mark.parametrize("text", STRANGE)
 async def test_strange_texts_do_not_break_it(client, text):
     for format in ("wav", "mp3"):
-        response = await client.post(SPEAK, json={"model": "tones", "input": text, "response_format": format})
+        response = await client.post(
+            SPEAK, json={"model": "tones", "input": text, "response_format": format, "speed": 4}
+        )
         assert response.status_code == 200
         assert len(response.content) > 40
 

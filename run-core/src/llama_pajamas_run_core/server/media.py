@@ -31,13 +31,13 @@ def naming(param: str) -> Iterator[None]:
 def read_image(source: str, settings: Settings, *, param: str) -> Image:
     """The picture that a request holds, as :func:`media_bytes` says; decoded."""
     with naming(param):
-        return decode_image(media_bytes(source, settings, param=param))
+        return decode_image(media_bytes(source, settings, param=param), settings.limits.decoded)
 
 
 def read_audio(source: str, settings: Settings, *, param: str) -> Audio:
     """The sound that a request holds, as :func:`media_bytes` says; decoded."""
     with naming(param):
-        return decode_audio(media_bytes(source, settings, param=param))
+        return decode_audio(media_bytes(source, settings, param=param), settings.limits.decoded)
 
 
 def media_bytes(source: str, settings: Settings, *, param: str) -> bytes:

@@ -4,6 +4,9 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llama_pajamas_run_core.codecs.limits import DEFAULT_LIMITS
+from llama_pajamas_run_core.codecs.limits import Limits as DecodeLimits
+
 #: What a stream sends during silence: an SSE comment, an empty chunk, or nothing.
 KeepAlive = Literal["comment", "chunk", "off"]
 
@@ -16,11 +19,13 @@ class Limits:
         body: bytes of a request's body.
         upload: bytes of one uploaded or embedded file.
         media: pictures and sounds in one request.
+        decoded: what files may unfold to.
     """
 
     body: int = 40 * 2**20
     upload: int = 25 * 2**20
     media: int = 16
+    decoded: DecodeLimits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

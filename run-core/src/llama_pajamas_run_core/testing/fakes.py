@@ -157,6 +157,7 @@ class _FakeText(FakeLoad, LLMBackend):
         self.steps = 0
 
     def submit(self, request: GenerationRequest) -> Generation:
+        _check_choice(request.input)
         generation = super().submit(request)
         self._running.add(generation)
         return generation
@@ -476,6 +477,13 @@ def _last_text(asked: Chat | str) -> str:
         else:
             named.append(part)
     return " ".join(named)
+
+
+def _check_choice(asked: Chat | str | tuple[int, ...]) -> None:
+    if isinstance(asked, Chat) and isinstance(choice := asked.tool_choice, NamedTool):
+        names = [tool.name for tool in asked.tools]
+        if choice.name not in names:
+            raise BadInput(f"There is no tool '{choice.name}' among {names}.", param="tool_choice")
 
 
 def _tool_for(chat: Chat, text: str) -> Tool | None:

@@ -50,7 +50,7 @@ async def _transcribed(
     entry = services.model(form.model)
     data = await read_upload(form.file, services)
     with naming("file"):
-        audio = await services.workers.decode(lambda: decode_audio(data))
+        audio = await services.workers.decode(lambda: decode_audio(data, services.settings.limits.decoded))
     heard = _hear(services, entry, audio, form.to_core(task))
     if form.stream:
         return await respond_with_events(request, services, _transcript_events(heard))

@@ -165,7 +165,7 @@ async def _images(body: BaseModel, services: Services) -> list[Image]:
     if isinstance(body, (wire.DetectForm, wire.ClassifyForm, wire.ImageEmbedForm)):
         data = body.file
         with naming("file"):
-            return [await services.workers.decode(lambda: decode_image(data))]
+            return [await services.workers.decode(lambda: decode_image(data, services.settings.limits.decoded))]
     assert isinstance(body, (wire.DetectRequest, wire.LocalDetectRequest, wire.ClassifyRequest, wire.ImageEmbedRequest))
     given = body.image
     sources = {"image": given} if isinstance(given, str) else {f"image[{i}]": url for i, url in enumerate(given or ())}
