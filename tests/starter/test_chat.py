@@ -9,6 +9,8 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
+
 from llama_pajamas_run_core.errors import LoadError, UserError
 from llama_pajamas_run_core.types.chat import Completion, ToolCall, Usage
 from llama_pajamas_starter.chat import checkpoint
@@ -19,7 +21,6 @@ from llama_pajamas_starter.chat.families import DEFAULT_SYSTEM, FAMILIES, held_o
 from llama_pajamas_starter.chat.sample import Sample
 from llama_pajamas_starter.chat.scenes import description
 from llama_pajamas_starter.chat.to_gguf import convert, gguf_name
-from safetensors.numpy import load_file, save_file
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="the chat model is run by llama.cpp")
 tokenizers = pytest.importorskip("tokenizers", reason="the reference for the token ids")

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-
 from model import Config, Qwen3
 from rendering import template_text
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 
 def save(model: Qwen3, tokenizer: Tokenizer, folder: Path) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from llama_pajamas_starter.chat.families import held_out
-from tokenizers import Tokenizer
-
 from model import Documents, Qwen3
 from rendering import Renderer
+from tokenizers import Tokenizer
+
+from llama_pajamas_starter.chat.families import held_out
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 import multiprocessing as mp
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.queues import Queue
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
-
 from rendering import documents
+from tokenizers import Tokenizer
 
 _DOCUMENTS_PER_CHUNK = 4000
 

@@ -4,9 +4,8 @@ import queue
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from packing import Rows
+from torch import Tensor
 
 
 class Pool:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 from llama_pajamas_starter.chat.families import greeting_text, raw_text, samples
 from llama_pajamas_starter.chat.sample import Draw, Message, Sample, Split
 
@@ -22,8 +23,8 @@ def template_text() -> str:
 class Renderer:
     """Renders conversations as the runtimes do.
 
-    Hugging Face keeps the key order of tool definitions and passes arguments as dictionaries; llama-cpp-python sorts the
-    keys, and OpenAI's clients send arguments as a JSON string. The model must know both.
+    Hugging Face keeps the key order of tool definitions and passes arguments as dictionaries; llama-cpp-python sorts
+    the keys, and OpenAI's clients send arguments as a JSON string. The model must know both.
     """
 
     def __init__(self) -> None:

@@ -14,20 +14,19 @@ import math
 import time
 from pathlib import Path
 
+import checkpoint
+import model as model_module
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer
-from torch import Tensor
-
-import checkpoint
-import model as model_module
 from held_out_match import evaluate
 from model import Config, Documents, Qwen3
 from optimizer import Muon
 from packing import start_workers
 from pool import Pool
 from tokenizer import train_tokenizer
+from tokenizers import Tokenizer
+from torch import Tensor
 
 
 def arguments() -> argparse.Namespace:

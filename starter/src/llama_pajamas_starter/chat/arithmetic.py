@@ -19,7 +19,7 @@ _THINGS: Final = ("apples", "books", "coins", "cookies", "pencils", "marbles", "
 
 
 def _operation(draw: Draw, a: int, word: str, b: int) -> str:
-    """ "a plus b" within a question, or with its sign."""
+    """A sum such as "a plus b" within a question, or with its sign."""
     first, second = draw.number(a), draw.number(b)
     if draw.digits and draw.chance(0.5):
         sign = "x" if word == "times" and draw.chance(0.4) else _SYMBOLS[word]

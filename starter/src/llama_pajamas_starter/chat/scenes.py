@@ -27,7 +27,7 @@ def plural_of(label: str) -> str:
 
 
 def counted(label: str, count: int) -> str:
-    """ "a car", "two cars"."""
+    """One or more of a kind: "a car", "two cars"."""
     if count == 1:
         return f"{'an' if label[0] in 'aeiou' else 'a'} {label}"
     return f"{spoken(count)} {plural_of(label)}"

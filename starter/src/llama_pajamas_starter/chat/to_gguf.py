@@ -13,8 +13,9 @@ from typing import Any, Final, Literal
 import gguf
 import numpy as np
 import numpy.typing as npt
-from llama_pajamas_run_core.errors import LoadError, UserError
 from safetensors.numpy import load_file
+
+from llama_pajamas_run_core.errors import LoadError, UserError
 
 Precision = Literal["f16", "q8_0"]
 

@@ -28,9 +28,12 @@ _NAMES: Final = (
 ).split()
 #: Names whose letters are more than one byte each.
 _ACCENTED: Final = (
-    "Zürich", "Bogotá", "São Paulo", "Málaga", "Köln", "München", "Düsseldorf", "Genève", "Montréal", "Québec", "Kraków", "Łódź",
-    "Göteborg", "Malmö", "Århus", "Reykjavík", "Cádiz", "Córdoba", "León", "Mérida", "Cancún", "Medellín", "Brasília", "Besançon",
-    "Orléans", "Nîmes", "Würzburg", "Lübeck", "Tromsø", "Umeå", "Plzeň", "Brno", "Timișoara", "Győr", "İzmir", "Asunción",
+    "Zürich", "Bogotá", "São Paulo", "Málaga", "Köln", "München", "Düsseldorf", "Genève", "Montréal", "Québec",
+    "Kraków", "Łódź",
+    "Göteborg", "Malmö", "Århus", "Reykjavík", "Cádiz", "Córdoba", "León", "Mérida", "Cancún", "Medellín",
+    "Brasília", "Besançon",
+    "Orléans", "Nîmes", "Würzburg", "Lübeck", "Tromsø", "Umeå", "Plzeň", "Brno", "Timișoara", "Győr", "İzmir",
+    "Asunción",
 )  # fmt: skip
 CONDITIONS: Final = ("sunny", "cloudy", "rainy", "windy", "foggy", "snowy", "clear", "stormy", "warm", "cold")
 _ITEMS: Final = (
@@ -481,12 +484,19 @@ def offer(draw: Draw, wanted: Tool | None, *, without: tuple[Scenario, ...] = ()
             used.add(scenario)
             offered.append(scenario(draw)[0])
     draw.rng.shuffle(offered)
-    return [_sparse(definition) for definition in offered] if draw.chance(0.12) else offered
+    if draw.chance(0.85):
+        return offered
+    empty = draw.chance(0.5)
+    return [_sparse(definition, empty=empty) for definition in offered]
 
 
-def _sparse(definition: Tool) -> Tool:
-    """A definition as lazy clients write it: no descriptions."""
-    function = {key: value for key, value in definition["function"].items() if key != "description"}
+def _sparse(definition: Tool, *, empty: bool) -> Tool:
+    """A definition as lazy clients write it: without a description, or with an empty one."""
+    function = {
+        key: "" if key == "description" else value
+        for key, value in definition["function"].items()
+        if empty or key != "description"
+    }
     return {"type": "function", "function": function}
 
 
