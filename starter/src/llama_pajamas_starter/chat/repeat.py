@@ -6,9 +6,9 @@ from llama_pajamas_starter.chat.sample import Draw, Sample, capitalise, turn
 from llama_pajamas_starter.vocabulary import COLOURS, DEVICES, OBJECTS, ROOMS
 
 _WORDS: Final = (
-    *OBJECTS, *COLOURS, *DEVICES, *ROOMS, "hello", "world", "good", "morning", "night", "the", "a", "my", "and",
-    "is", "are", "one", "two", "three", "happy", "birthday", "big", "small", "llama", "pajama", "sunny", "day", "we", "you", "like",
-    "love", "tea",
+    *OBJECTS, *COLOURS, *DEVICES, *ROOMS, "hello", "world", "good", "morning", "night", "the", "a", "my", "and", "is",
+    "are", "one", "two", "three", "happy", "birthday", "big", "small", "llama", "pajama", "sunny", "day", "we", "you",
+    "like", "love", "tea",
 )  # fmt: skip
 
 
