@@ -170,3 +170,31 @@ def test_speech_of_a_known_voice_is_no_crash_at_any_length(english: Path) -> Non
         for seconds in np.linspace(0.02, 2.4, 13):
             noise = 0.3 * np.random.default_rng(1).standard_normal(int(16_000 * seconds))
             backend.transcribe(Audio(noise.astype(np.float32), 16_000), word_times=True)
+
+
+class TestStarter:
+    """The shipped model on a spoken sentence: real words at their real times."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        from llama_pajamas_starter.speech import ggml
+        from llama_pajamas_starter.speech.checkpoint import Checkpoint
+
+        return ggml.write(tmp_path_factory.mktemp("starter") / "speech.bin", Checkpoint.load())
+
+    @pytest.mark.parametrize("short_context", [False, True])
+    def test_it_hears_words_when_they_are_said(self, model: Path, short_context: bool) -> None:
+        pytest.importorskip("espeakng_loader")
+        from llama_pajamas_run_system._espeak import Espeak
+
+        said = "Turn the kitchen lights to forty percent."
+        samples, rate, events = Espeak().synthesize_with_words(said, "en-us")
+        pause = np.zeros(round(0.4 * rate), np.float32)
+        sound = Audio(np.concatenate([pause, samples.astype(np.float32) / 32768, pause]), rate)
+        with GGUFSTTBackend(model, threads=1, short_context=short_context) as backend:
+            made = backend.transcribe(sound, word_times=True)
+        assert made.text == said
+        assert [word.text for word in made.words] == said.split()
+        assert [word.start for word in made.words] == pytest.approx([event.start + 0.4 for event in events], abs=0.12)
+        assert all(segment.avg_logprob > -0.5 for segment in made.segments)
