@@ -13,8 +13,8 @@ import numpy as np
 #: What the tokenizer learns its merges from.
 TEXT = (
     "the quick brown fox jumps over the lazy dog. a small model runs on the edge, and the edge is where the llama"
-    " sleeps in its pajamas. hello world, how are you today? I am a tiny random model that answers with noise; the weather is"
-    ' nice and the time is now. {"name": "get_weather", "arguments": {"city": "Paris", "unit": "celsius"}} '
+    " sleeps in its pajamas. hello world, how are you today? I am a tiny random model that answers with noise; the"
+    ' weather is nice and the time is now. {"name": "get_weather", "arguments": {"city": "Paris", "unit": "celsius"}} '
 )
 
 #: Qwen's, shortened: roles, tools, tool calls and their results.

@@ -83,8 +83,9 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise BadInput("The model was closed.")
-            if len(self._waiting) >= self._max_waiting:
-                raise Busy(f"{len(self._waiting)} requests are waiting for this model.", hint="Try again later.")
+            waiting = sum(not other.generation.cancelled for other in self._waiting)
+            if waiting >= self._max_waiting:
+                raise Busy(f"{waiting} requests are waiting for this model.", hint="Try again later.")
             self._owner = owner
             self._waiting.append(sequence)
             self._blocked = False
