@@ -175,7 +175,7 @@ async def test_a_failing_route_tells_nothing(make_client, monkeypatch):
     client = await make_client()
 
     def broken(*_):
-        raise RuntimeError("/root/secret/file.py at 0x7f001122")
+        raise RuntimeError("/home/secret/file.py at 0x7f001122")
 
     monkeypatch.setattr("llama_pajamas_run_core.pool.ModelPool.status", broken)
     response = await client.get("/health")
