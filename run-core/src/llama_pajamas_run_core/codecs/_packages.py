@@ -30,6 +30,6 @@ def _load(module: str, feature: str, package: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if error.name not in (module, module.partition(".")[0]):  # it is there, but not whole
             raise
         raise MissingDependency(feature, package=package, install=_INSTALL) from error

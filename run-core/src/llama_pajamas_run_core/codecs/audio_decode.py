@@ -112,13 +112,13 @@ def _mono(frame: Any) -> npt.NDArray[np.float32]:
     if not frame.format.is_planar:
         raw = raw.reshape(-1, frame.layout.nb_channels).T
     kind = raw.dtype
+    if kind.kind == "f":
+        raw = np.clip(np.nan_to_num(raw), -_LOUDEST, _LOUDEST)
     mixed: npt.NDArray[np.floating[Any]] = raw.mean(axis=0, dtype=np.float64 if kind.itemsize > 2 else np.float32)
     if kind == np.uint8:
         mixed = (mixed - 128) / 128
     elif kind.kind == "i":
         mixed = mixed / float(2 ** (8 * kind.itemsize - 1))
-    else:
-        mixed = np.clip(np.nan_to_num(mixed), -_LOUDEST, _LOUDEST)
     return mixed.astype(np.float32)
 
 
