@@ -8,6 +8,7 @@ from typing import Any
 import llama_cpp
 
 from llama_pajamas_run_core.errors import BadInput, TooLarge
+from llama_pajamas_run_gguf import _quick
 
 #: No vocabulary in use has longer tokens; a longer text cannot fit the context, and need not be tokenized to know it.
 _MAX_BYTES_PER_TOKEN = 256
@@ -102,7 +103,7 @@ class Tokenizer:
             with self._lock:
                 if self._vocab is None:
                     raise BadInput("The model was closed.")
-                length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+                length = _quick.token_to_piece(self._vocab, token, buffer, size, 0, special)
             if length >= 0:
                 return buffer.raw[:length]
             size = -length

@@ -6,9 +6,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-import llama_cpp
 import numpy as np
 
+from llama_pajamas_run_gguf import _quick
 from llama_pajamas_run_gguf.engine.cells import CellLedger
 
 #: A shorter common beginning is not worth a copy.
@@ -107,7 +107,7 @@ class SequenceCache:
         """Cut a sequence; what cannot be cut is cleared."""
         if length >= len(slot.tokens):
             return
-        if length <= 0 or not llama_cpp.llama_memory_seq_rm(self._memory, slot.id, length, -1):
+        if length <= 0 or not _quick.memory_seq_rm(self._memory, slot.id, length, -1):
             self.clear(slot)
             return
         self.ledger.release(slot.cells[length:])
@@ -115,7 +115,7 @@ class SequenceCache:
 
     def clear(self, slot: Slot) -> None:
         """Empty a sequence."""
-        llama_cpp.llama_memory_seq_rm(self._memory, slot.id, -1, -1)
+        _quick.memory_seq_rm(self._memory, slot.id, -1, -1)
         self.ledger.release(slot.cells)
         slot.cells.clear()
         del slot.tokens[:]
@@ -155,11 +155,11 @@ class SequenceCache:
     def _usable(self, slot: Slot, length: int) -> bool:
         if not self._rewinds:
             return length == len(slot.tokens)
-        oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, slot.id)
+        oldest = _quick.memory_seq_pos_min(self._memory, slot.id)
         return bool(0 <= oldest <= max(0, length - self._window) if self._window else oldest == 0)
 
     def _fork(self, source: Slot, target: Slot, length: int) -> None:
-        llama_cpp.llama_memory_seq_cp(self._memory, source.id, target.id, 0, length)
+        _quick.memory_seq_cp(self._memory, source.id, target.id, 0, length)
         cells = source.cells[:length]
         self.ledger.share(cells)
         target.cells.extend(cells)

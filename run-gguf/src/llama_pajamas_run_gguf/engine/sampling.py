@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.errors import BadInput, InferenceError
 from llama_pajamas_run_core.types.chat import TokenLogprob
+from llama_pajamas_run_gguf import _quick
 from llama_pajamas_run_gguf.engine.settings import SamplingSettings
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
@@ -104,7 +105,7 @@ class Grammar:
     def takes(self, token: int, candidates: Candidates) -> bool:
         """Whether the token may come next."""
         candidates.fill_one(token)
-        llama_cpp.llama_sampler_apply(self._sampler, candidates.pointer)
+        _quick.sampler_apply(self._sampler, candidates.pointer)
         return candidates.first_logit != -math.inf
 
     def legible(self, token: int) -> bool:
@@ -122,13 +123,13 @@ class Grammar:
 
     def mask(self, candidates: Candidates) -> None:
         """Set the logits of all tokens that may not come next to minus infinity."""
-        llama_cpp.llama_sampler_apply(self._sampler, candidates.pointer)
+        _quick.sampler_apply(self._sampler, candidates.pointer)
 
     def accept(self, token: int, candidates: Candidates) -> bool:
         """Go on by one token; False, and nothing changed, where it may not come next."""
         if not self.takes(token, candidates) or not self.legible(token):
             return False
-        llama_cpp.llama_sampler_accept(self._sampler, token)
+        _quick.sampler_accept(self._sampler, token)
         self._decoder.decode(self._tokenizer.piece(token, special=True))
         return True
 
@@ -197,9 +198,9 @@ class Sampler:
             InferenceError: no token fits the grammar, or the logits are not numbers.
         """
         if self.grammar is None:
-            return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+            return int(_quick.sampler_sample(self._chain, context, index))
         token = self._sample_constrained(self.grammar, read_logits(context, index, self._size), candidates)
-        llama_cpp.llama_sampler_accept(self._chain, token)
+        _quick.sampler_accept(self._chain, token)
         return token
 
     def _sample_constrained(self, grammar: Grammar, logits: npt.NDArray[np.float32], candidates: Candidates) -> int:
@@ -211,7 +212,7 @@ class Sampler:
             candidates.bar(barred)
             if masked:
                 grammar.mask(candidates)
-            llama_cpp.llama_sampler_apply(self._chain, candidates.pointer)
+            _quick.sampler_apply(self._chain, candidates.pointer)
             token, logit = candidates.selected
             if logit == -math.inf:
                 raise InferenceError("No token of this model continues the required format.")
@@ -243,7 +244,7 @@ class Sampler:
             window = context if settings.repeat_window < 0 else settings.repeat_window
             repeat = llama_cpp.llama_sampler_init_penalties(self._size, window, settings.repeat_penalty, 0.0, 0.0)
             for token in prompt[-window:]:
-                llama_cpp.llama_sampler_accept(repeat, token)
+                _quick.sampler_accept(repeat, token)
             self._add(repeat)
         if settings.frequency_penalty or settings.presence_penalty:
             self._add(
@@ -255,7 +256,7 @@ class Sampler:
 
 def read_logits(context: Any, index: int, size: int) -> npt.NDArray[np.float32]:
     """The logits of one output of the last decode call, float32 [size]; overwritten by the next call."""
-    pointer = llama_cpp.llama_get_logits_ith(context, index)
+    pointer = _quick.get_logits_ith(context, index)
     if not pointer:
         raise InferenceError("llama.cpp gave no logits.")
     return np.ctypeslib.as_array(pointer, (size,))
