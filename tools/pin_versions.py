@@ -18,14 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = ROOT / "pyproject.toml"
 BLOCK = re.compile(r"(# pins: begin[^\n]*\n)(.*?)(# pins: end\n)", re.DOTALL)
 EXPORT = (
-    "uv export --quiet --all-packages --all-extras --all-groups --no-hashes --no-emit-workspace --no-annotate --no-header"
+    "uv export --quiet --all-packages --all-extras --all-groups "
+    "--no-hashes --no-emit-workspace --no-annotate --no-header"
 ).split()
 
 
 def resolved() -> list[str]:
     """The requirements that uv.lock resolves to, each with its version and marker."""
     lines = subprocess.run(EXPORT, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    return sorted({line.strip() for line in lines if "==" in line})
+    return sorted({line.strip().replace('"', "'") for line in lines if "==" in line})
 
 
 def pinned() -> list[str]:
@@ -36,11 +37,11 @@ def pinned() -> list[str]:
 
 def write(pins: list[str]) -> None:
     """Replace the block of pins in pyproject.toml."""
-    body = "constraint-dependencies = [\n" + "".join(f'    "{pin.replace(chr(34), chr(39))}",\n' for pin in pins) + "]\n"
+    lines = "".join(f'    "{pin}",\n' for pin in pins)
     text = PYPROJECT.read_text("utf-8")
     if not BLOCK.search(text):
         sys.exit("pyproject.toml has no block '# pins: begin' ... '# pins: end'.")
-    PYPROJECT.write_text(BLOCK.sub(lambda match: match[1] + body + match[3], text), "utf-8")
+    PYPROJECT.write_text(BLOCK.sub(lambda match: match[1] + f"constraint-dependencies = [\n{lines}]\n" + match[3], text), "utf-8")
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     if arguments.upgrade:
         write([])
         subprocess.run(["uv", "lock", "--upgrade"], cwd=ROOT, check=True)
-    wanted = [pin.replace('"', "'") for pin in resolved()]
+    wanted = resolved()
     if not arguments.check:
         write(wanted)
         print(f"{len(wanted)} versions pinned.")

@@ -72,7 +72,8 @@ def _speech(folder: Path) -> ModelEntry:
     return ModelEntry(
         "starter-speech",
         Task.STT,
-        (Artifact("ggml-whisper", lambda: _derived("speech.bin", sources, write), size),),
+        # Its training saw windows of all lengths, so it need not be shown half a minute for each sentence.
+        (Artifact("ggml-whisper", lambda: _derived("speech.bin", sources, write), size, {"short_context": True}),),
         "Hears English sentences of the starter models' vocabulary (Whisper architecture).",
         created=_RELEASED,
         aliases=("whisper-1",),

@@ -4,11 +4,12 @@ import difflib
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from llama_pajamas_run_core.artifacts.formats import identify, size_of
 from llama_pajamas_run_core.artifacts.onnx import vision_abilities
@@ -33,11 +34,13 @@ class Artifact:
         materialize: gives the file or folder; derives it first where that is needed. May block for seconds, may be
             called from several threads at once, and raises LoadError where it fails.
         size: bytes on disk, roughly where it is still to be derived.
+        options: the runtime's load options that suit it best.
     """
 
     format: str
     materialize: Callable[[], Path]
     size: int
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

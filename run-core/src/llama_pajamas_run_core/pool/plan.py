@@ -87,7 +87,7 @@ class SelectionPlanner:
             chosen.room.load_class,
             artifact.materialize,
             memory_of(artifact),
-            dict(self._options.get(entry.id, {})),
+            {**artifact.options, **self._options.get(entry.id, {})},
         )
 
 
