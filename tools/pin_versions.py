@@ -38,10 +38,11 @@ def pinned() -> list[str]:
 def write(pins: list[str]) -> None:
     """Replace the block of pins in pyproject.toml."""
     lines = "".join(f'    "{pin}",\n' for pin in pins)
+    block = f"constraint-dependencies = [\n{lines}]\n"
     text = PYPROJECT.read_text("utf-8")
     if not BLOCK.search(text):
         sys.exit("pyproject.toml has no block '# pins: begin' ... '# pins: end'.")
-    PYPROJECT.write_text(BLOCK.sub(lambda match: match[1] + f"constraint-dependencies = [\n{lines}]\n" + match[3], text), "utf-8")
+    PYPROJECT.write_text(BLOCK.sub(lambda match: match[1] + block + match[3], text), "utf-8")
 
 
 def main() -> None:
