@@ -1,6 +1,6 @@
 """Spoken sentences: text to a waveform by eSpeak NG, with the time of every token, and what spoils a recording.
 
-eSpeak NG reads a sentence in one of about seven hundred voices (accent x variant). Some variants and one accent are
+eSpeak NG reads a sentence in one of several hundred voices (accent x variant). Some variants and one accent are
 held out: training never hears them.
 """
 
