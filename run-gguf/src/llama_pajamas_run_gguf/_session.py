@@ -42,7 +42,7 @@ class ContextSettings:
         batch: the most tokens in one decode call.
         threads: to compute with.
         kv_type: "f16", "q8_0", "q4_0" or "f32".
-        flash: whether attention is computed by the fused kernels.
+        flash: whether attention is computed by the fused kernels, None for llama.cpp to choose.
         outputs: the most tokens of a batch whose logits are wanted.
         embeddings: whether it pools embeddings instead of giving logits.
         pooling: llama.cpp's pooling type, -1 for the model's own.
@@ -53,7 +53,7 @@ class ContextSettings:
     batch: int
     threads: int
     kv_type: str = "f16"
-    flash: bool = False
+    flash: bool | None = None
     outputs: int = 0
     embeddings: bool = False
     pooling: int = -1
@@ -119,7 +119,7 @@ class Session:
         params.n_outputs_max = settings.outputs
         params.n_threads = params.n_threads_batch = settings.threads
         params.type_k = params.type_v = KV_TYPES[settings.kv_type]
-        params.flash_attn_type = int(settings.flash)
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if settings.flash is None else int(settings.flash)
         # Separate streams would cut a batch of unequal sequences into one piece each, that is, decode them one by one.
         params.kv_unified = True
         params.embeddings = settings.embeddings

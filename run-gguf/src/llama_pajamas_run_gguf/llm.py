@@ -84,9 +84,6 @@ class GGUFLLMBackend(LLMBackend):
         # Idle sequences keep the beginnings of conversations; without rewinding, one for each lane is all that helps.
         sequences = min(2 * self._lanes if session.rewinds else self._lanes, MAX_SEQUENCES)
         batch = min(max(asked.n_batch or _DEFAULT_BATCH, sequences), cells)
-        flash = asked.flash_attention
-        if flash is None:
-            flash = self._device == "gpu" or self._kv_type not in ("f16", "f32")
         context = session.open_context(
             ContextSettings(
                 cells,
@@ -94,7 +91,7 @@ class GGUFLLMBackend(LLMBackend):
                 batch,
                 self._threads,
                 kv_type=self._kv_type,
-                flash=flash,
+                flash=asked.flash_attention,
                 outputs=min(sequences, batch),
             )
         )

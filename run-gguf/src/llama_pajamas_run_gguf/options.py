@@ -21,9 +21,9 @@ class LoadOptions:
         kv_type: what the cache stores: "f16" (None), "q8_0" or "q4_0", smaller and a little less exact, or "f32".
         kv_cells: tokens that the cache holds over all requests; None for ``n_ctx`` times ``n_lanes``. Requests wait, or
             give way and go on later, when it is full.
-        flash_attention: whether attention is computed by llama.cpp's fused kernels. None: on a GPU, and where a
-            quantized cache needs them; on a CPU they are less exact, so that an answer could depend on the others
-            beside it.
+        flash_attention: whether attention is computed by llama.cpp's fused kernels; None where it can be. They are
+            faster, but round differently for one token than for many, so that now and then an answer depends on how its
+            prompt was cut.
         chat_template: a Jinja template instead of the model's own.
     """
 

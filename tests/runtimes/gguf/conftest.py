@@ -22,7 +22,7 @@ def load(tiny_model: Path) -> Iterator[Callable[..., Any]]:
     loaded: list[GGUFLLMBackend] = []
 
     def make(**options: Any) -> GGUFLLMBackend:
-        settings = {"n_ctx": 512, "n_lanes": 4, "n_threads": 1, "kv_type": "f32", **options}
+        settings = {"n_ctx": 512, "n_lanes": 4, "n_threads": 1, "kv_type": "f32", "flash_attention": False, **options}
         loaded.append(GGUFLLMBackend(settings.pop("model", tiny_model), **settings))
         return loaded[-1]
 

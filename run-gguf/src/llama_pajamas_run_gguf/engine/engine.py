@@ -210,7 +210,7 @@ class Engine:
             answering = [sequence for sequence in self._running if sequence.answering]
             reading = [sequence for sequence in self._running if not sequence.answering]
             plan = [(sequence, 1) for sequence in answering]
-            plan += share(self._pacer.budget(len(answering)), reading)
+            plan += share(self._pacer.budget(len(answering), len(reading)), reading)
             if self._cache.reserve(sum(count for _, count in plan)):
                 return plan, len(answering)
             if len(self._running) == 1:

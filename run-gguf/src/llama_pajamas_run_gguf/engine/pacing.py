@@ -4,8 +4,9 @@ from collections.abc import Sequence as Many
 
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 
-#: A step with prompt tokens in it may take this many times as long as one without.
-_SLOWDOWN = 1.6
+#: By how much of its time a step may be prolonged for each sequence that reads its prompt: one long prompt then leaves
+#: the others' answers at half their pace at the least, while a crowd of newcomers is not kept waiting for a few answers.
+_PROLONGATION = 0.9
 _SMALLEST_CHUNK = 16
 _SMOOTHING = 0.2
 
@@ -22,18 +23,19 @@ class Pacer:
         self._step: float | None = None
         self._per_token: float | None = None
 
-    def budget(self, answering: int) -> int:
+    def budget(self, answering: int, reading: int) -> int:
         """The most prompt tokens for the next step.
 
         Args:
             answering: how many sequences are writing an answer in it.
+            reading: how many are reading their prompt.
         """
         room = self._batch - answering
         if not answering:
             return room
         if self._step is None or self._per_token is None:
-            return min(room, 2 * _SMALLEST_CHUNK)
-        allowed = int(self._step * (_SLOWDOWN - 1) / max(self._per_token, 1e-9))
+            return min(room, 2 * _SMALLEST_CHUNK * reading)
+        allowed = int(self._step * _PROLONGATION * reading / max(self._per_token, 1e-9))
         return min(room, max(allowed, _SMALLEST_CHUNK))
 
     def learn(self, seconds: float, *, answering: int, reading: int) -> None:
