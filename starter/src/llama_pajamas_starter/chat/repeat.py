@@ -14,7 +14,8 @@ _WORDS: Final = (
 
 def repeat(draw: Draw) -> Sample:
     """Two to six words that are to be repeated."""
-    words = [draw.pick(_WORDS) if draw.chance(0.9) else draw.word() for _ in range(draw.integer(2, 6))]
+    made_up = 0.0 if draw.spoken_only else 0.1
+    words = [draw.word() if draw.chance(made_up) else draw.pick(_WORDS) for _ in range(draw.integer(2, 6))]
     text = " ".join(words)
     forms = (
         "repeat after me: {}.", "repeat: {}.", "say: {}.", "please repeat: {}.", "please say: {}.",
