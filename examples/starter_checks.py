@@ -242,7 +242,8 @@ class Checks:
         return f"cosine {car @ photo:.2f} to the same in other words, {car @ house:.2f} to a blue house"
 
     def _detections(self) -> list[dict[str, Any]]:
-        reply = self.http.post("/v1/images/detect", data={"model": "starter-detect"}, files={"file": SCENE.read_bytes()})
+        form = {"model": "starter-detect"}
+        reply = self.http.post("/v1/images/detect", data=form, files={"file": SCENE.read_bytes()})
         expect(reply.status_code == 200, f"200, not {reply.status_code}: {reply.text[:200]}")
         found: list[dict[str, Any]] = reply.json()["data"]
         return found

@@ -3,14 +3,18 @@
     uv run python examples/unified_server_demo.py [MODEL ...] [--port 8000]
     uv run python examples/unified_server_demo.py --check
 
-Without models it serves the starter models, offline. ``--check`` calls every endpoint with the official client and plain
-HTTP, prints what came back, and fails if an answer is wrong.
+Without models it serves the starter models, offline. ``--check`` calls every endpoint with the official client and
+plain HTTP, prints what came back, and fails if an answer is wrong.
 """
 
 import argparse
+import json
 import sys
 import threading
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from llama_pajamas_run_core.artifacts.catalogue import ModelEntry
 from llama_pajamas_run_core.cli.hardware import overview
@@ -18,23 +22,33 @@ from llama_pajamas_run_core.errors import PajamasError
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.server.run import Server
 from llama_pajamas_run_core.server.settings import Settings
-from rich.console import Console
-from rich.table import Table
 
-CURLS = """
-curl {url}/v1/models
-curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{"model": "starter-chat", "messages": [{{"role": "user", "content": "What is twenty-three plus nineteen?"}}]}}'
-curl {url}/v1/completions -H 'Content-Type: application/json' -d '{{"model": "starter-chat", "prompt": "Hello!", "max_tokens": 40}}'
-curl {url}/v1/embeddings -H 'Content-Type: application/json' -d '{{"model": "starter-embed", "input": "a red car"}}'
-curl {url}/v1/audio/speech -H 'Content-Type: application/json' -d '{{"model": "system-voice", "input": "Hello!", "voice": "alloy"}}' -o hello.mp3
-curl {url}/v1/audio/transcriptions -F model=starter-speech -F file=@hello.mp3
-curl {url}/v1/audio/translations -F model=starter-speech -F file=@hello.mp3
-curl {url}/v1/images/detect -F model=starter-detect -F file=@examples/scene.png
-curl {url}/v1/images/classify -F model=starter-classify -F file=@examples/star.png
-curl {url}/v1/images/embed -F model=starter-embed -F file=@examples/star.png
-curl {url}/health
-curl {url}/ready
-"""  # fmt: skip
+#: Each endpoint with what to send it: a JSON body, a form, or nothing.
+REQUESTS = (
+    ("/v1/models", ""),
+    ("/v1/chat/completions", {"model": "starter-chat", "messages": [{"role": "user", "content": "Hello!"}]}),
+    ("/v1/completions", {"model": "starter-chat", "prompt": "Hello!", "max_tokens": 40}),
+    ("/v1/embeddings", {"model": "starter-embed", "input": "a red car"}),
+    ("/v1/audio/speech", {"model": "system-voice", "input": "What is two plus two?", "voice": "alloy"}),
+    ("/v1/audio/transcriptions", "-F model=starter-speech -F file=@speech.mp3"),
+    ("/v1/audio/translations", "-F model=starter-speech -F file=@speech.mp3"),
+    ("/v1/images/detect", "-F model=starter-detect -F file=@examples/scene.png"),
+    ("/v1/images/classify", "-F model=starter-classify -F file=@examples/star.png"),
+    ("/v1/images/embed", "-F model=starter-embed -F file=@examples/star.png"),
+    ("/health", ""),
+    ("/ready", ""),
+)
+
+
+def curls(url: str) -> str:
+    """One curl line for each endpoint."""
+    lines = []
+    for path, body in REQUESTS:
+        if isinstance(body, dict):
+            body = f"-H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+        saved = " -o speech.mp3" if path.endswith("/speech") else ""
+        lines.append(f"curl {url}{path} {body}".rstrip() + saved)
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -54,7 +68,9 @@ def main() -> int:
     if arguments.check:
         return check(machine, console, preload)
     settings = Settings(host=arguments.host, port=arguments.port, preload=preload)
-    Server(machine.pool(keep_alive=None), settings).run(ready=lambda url: print(CURLS.format(url=url)))
+    Server(machine.pool(keep_alive=None), settings).run(
+        ready=lambda url: print(f"\nServing on {url}\n\n{curls(url)}\n")
+    )
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.types.tasks import Task
 

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.errors import Cancelled, InferenceError
 from llama_pajamas_run_core.types.chat import Delta, ToolCall, ToolCallDelta, Usage

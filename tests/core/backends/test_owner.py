@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from llama_pajamas_run_core.backends.owner import OwnerThread
 from llama_pajamas_run_core.errors import BadInput
 

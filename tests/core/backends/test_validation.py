@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+
 from llama_pajamas_run_core.backends.messages import as_chat
 from llama_pajamas_run_core.backends.validation import check_options
 from llama_pajamas_run_core.errors import BadInput

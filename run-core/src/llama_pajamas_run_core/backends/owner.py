@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from llama_pajamas_run_core.errors import BadInput
 
@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 #: How many items of a stream may wait for their reader before the owner thread waits too.
 _STREAM_AHEAD = 16
+#: How often, in seconds, a waiting owner thread looks whether the reader has left.
+_GLANCE = 0.05
 
 
 class _End:
@@ -19,6 +21,54 @@ class _End:
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
+
+
+class _Handover(Generic[T]):
+    """Items on their way from the owner thread to the reader."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[T | _End] = queue.Queue(_STREAM_AHEAD)
+        self._left = threading.Event()
+
+    def fill(self, function: Callable[[], Iterator[T]]) -> None:
+        """The owner thread's side: iterate until the end, an error, or the reader's leaving."""
+        error: BaseException | None = None
+        try:
+            if not self._left.is_set():
+                self._offer_all(function())
+        except BaseException as raised:
+            error = raised
+        self._offer(_End(error))
+
+    def items(self) -> Iterator[T]:
+        """The reader's side."""
+        try:
+            while not isinstance(item := self._queue.get(), _End):
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            self._left.set()
+
+    def _offer_all(self, iterator: Iterator[T]) -> None:
+        try:
+            for item in iterator:
+                if not self._offer(item):
+                    break
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def _offer(self, item: T | _End) -> bool:
+        """Hand an item over once there is room; False if the reader left."""
+        while not self._left.is_set():
+            try:
+                self._queue.put(item, timeout=_GLANCE)
+                return True
+            except queue.Full:
+                continue
+        return False
 
 
 class OwnerThread:
@@ -68,43 +118,9 @@ class OwnerThread:
         if threading.current_thread() is self._thread:
             yield from function()
             return
-        items: queue.Queue[T | _End] = queue.Queue(_STREAM_AHEAD)
-        left = threading.Event()
-
-        def offer(item: T | _End) -> bool:
-            while not left.is_set():
-                try:
-                    items.put(item, timeout=0.05)
-                    return True
-                except queue.Full:
-                    continue
-            return False
-
-        def job() -> None:
-            error: BaseException | None = None
-            iterator = None
-            try:
-                if not left.is_set():
-                    iterator = function()
-                    for item in iterator:
-                        if not offer(item):
-                            break
-            except BaseException as raised:
-                error = raised
-            finally:
-                close = getattr(iterator, "close", None)
-                if close is not None:
-                    close()
-            offer(_End(error))
-
-        self.submit(job)
-        try:
-            while not isinstance(item := items.get(), _End):
-                yield item
-            if item.error is not None:
-                raise item.error
-        finally:
-            left.set()
+        handover: _Handover[T] = _Handover()
+        self.submit(lambda: handover.fill(function))
+        yield from handover.items()
 
     def stop(self) -> None:
         """Let the queued functions finish, then end the thread. Harmless when it ended."""
