@@ -67,6 +67,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         _replace_joins(tree)
         return tree
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Lists may grow and shrink, as some templates want; all they can reach was made for this rendering."""
+        return (isinstance(obj, list) and attr in ("append", "pop")) or super().is_safe_attribute(obj, attr, value)
+
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         _limits(context).tick()
         return super().call(context, function, *args, **kwargs)
@@ -80,7 +84,7 @@ class _Environment(ImmutableSandboxedEnvironment):
                     limits.weigh(len(text) * max(count, 0))
         elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
             limits.weigh(len(left) + len(right))
-        elif operator == "**" and isinstance(right, int) and abs(right) > 64:
+        elif operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > 1024:
             raise SecurityError("it raises to a high power")
         elif operator == "%" and isinstance(left, str):
             raise SecurityError("it formats text with %")
@@ -194,7 +198,9 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=list
+    )
 
 
 def _strftime_now(pattern: str) -> str:

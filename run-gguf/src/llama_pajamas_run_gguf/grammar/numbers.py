@@ -128,25 +128,38 @@ def _fraction(whole: int, low: str, high: str | None, low_excluded: bool, high_e
 
 def _fractions(low: str, high: str | None, low_excluded: bool, high_excluded: bool) -> list[str]:
     """Digit strings d, at least one digit, with 0.low <= 0.d <= 0.high."""
-    size = max(len(low), len(high or ""), 1)
-    least = low.ljust(size, "0")
     if high == "":
         return [] if high_excluded or low else ['"0"']
+    size = max(len(low), len(high or ""), 1)
     parts = []
-    top = "9" * size if high is None else high.ljust(size, "0")
+    for length in range(1, size):
+        first, last = _cut(low, length, up=True, excluded=low_excluded), 10**length - 1
+        if high is not None:
+            last = _cut(high, length, up=False, excluded=high_excluded)
+        parts += _digits_between(first, last, length)
+    # From the common size on, what lies strictly between the bounds may go on as it likes.
     more = f"[0-9]{{0,{max(DIGITS - size, 1)}}}"
-    some = f'"0"{{0,{DIGITS - size}}} [1-9] [0-9]{{0,2}}' if size < DIGITS else '"0"{0,2} [1-9]'
-    # Digit strings of the common size strictly between the bounds may go on as they like.
-    inner_low, inner_high = int(least) + 1, int(top) - (0 if high is None else 1)
-    if least <= top:
-        parts.append(f'"{least}" {more}' if least != top or high is None else f'"{least}" "0"{{0,2}}')
-        if low_excluded and parts:
-            parts[0] = f'"{least}" {some}' if least != top or high is None else ""
-        elif high is not None and least == top and high_excluded:
-            parts[0] = ""
-    if inner_low <= inner_high:
-        strings = _same_length(str(inner_low).rjust(size, "0"), str(inner_high).rjust(size, "0"))
-        parts.append(f"{alternatives(strings)} {more}")
-    if high is not None and least < top and not high_excluded:
+    least, top = low.ljust(size, "0"), "9" * size if high is None else high.ljust(size, "0")
+    inner = _digits_between(int(least) + 1, int(top) - (high is not None), size)
+    if inner:
+        parts.append(f"{alternatives(inner)} {more}")
+    if high is None or least < top:
+        parts.append(f'"{least}" ' + (f'"0"{{0,{DIGITS}}} [1-9] [0-9]{{0,2}}' if low_excluded else more))
+    if high is not None and not high_excluded and not (low_excluded and least == top):
         parts.append(f'"{top}" "0"{{0,2}}')
-    return [part for part in parts if part]
+    return parts
+
+
+def _cut(digits: str, length: int, *, up: bool, excluded: bool) -> int:
+    """A fraction's first digits, rounded to what still lies within it as a bound."""
+    digits = digits.ljust(length, "0")
+    number, exact = int(digits[:length]), not digits[length:].strip("0")
+    if up:
+        return number + (not exact or excluded)
+    return number - (exact and excluded)
+
+
+def _digits_between(first: int, last: int, length: int) -> list[str]:
+    if first > last:
+        return []
+    return _same_length(str(first).rjust(length, "0"), str(last).rjust(length, "0"))
