@@ -18,7 +18,7 @@ from llama_pajamas_starter.chat.evaluate import EXACT_FLOOR, JSON_FLOOR, Report,
 from llama_pajamas_starter.chat.to_gguf import Precision, convert
 
 _FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
-_PER_FAMILY = 20
+_PER_FAMILY = 30
 
 
 def measure(folder: Path, precision: Precision) -> Report:

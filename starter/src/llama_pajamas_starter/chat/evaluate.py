@@ -74,7 +74,7 @@ class Report:
         }
 
 
-def evaluate(backend: LLMBackend, *, per_family: int = 20, seed: int = 1) -> Report:
+def evaluate(backend: LLMBackend, *, per_family: int = 30, seed: int = 1) -> Report:
     """Ask held-out questions, decode greedily, and compare with the right answers.
 
     Args:
