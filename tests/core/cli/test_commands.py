@@ -1,0 +1,126 @@
+"""The command line, in the process, with the starter models."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llama_pajamas_run_core.artifacts.catalogue import Catalogue
+from llama_pajamas_run_core.cli import app as cli
+from llama_pajamas_run_core.codecs.audio import decode_audio
+from llama_pajamas_run_core.errors import BadInput, UnknownModel
+from llama_pajamas_run_core.evaluation import Row
+from llama_pajamas_run_core.machine import Machine
+from llama_pajamas_run_core.types.tasks import Task
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.run(arguments)
+    return int(ended.value.code or 0)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in cli.COMMANDS)
+
+
+def test_hardware_gives_a_reason_for_every_candidate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("hardware") == 0
+    shown = capsys.readouterr().out
+    assert "Selection matrix" in shown
+    assert "chosen" in shown
+    assert run("hardware", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["processor"]["threads"] >= 1
+
+
+def test_chat_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("chat", "What is twenty-three plus nineteen?", "--temperature", "0") == 0
+    assert capsys.readouterr().out == "Twenty-three plus nineteen is forty-two.\n"
+
+
+def test_what_is_spoken_is_transcribed_and_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    question, answer = tmp_path / "question.mp3", tmp_path / "answer.wav"
+    assert run("speak", "What is seven times eight?", "-o", str(question)) == 0
+    assert run("transcribe", str(question)) == 0
+    assert capsys.readouterr().out.strip() == "What is seven times eight?"
+    assert run("transcribe", str(question), "--format", "json", "--words") == 0
+    words = json.loads(capsys.readouterr().out)["segments"][0]["words"]
+    assert [word["word"] for word in words] == ["What", "is", "seven", "times", "eight?"]
+    assert run("voice", str(question), "-o", str(answer)) == 0
+    assert "replied Seven times eight is fifty-six." in capsys.readouterr().out
+    assert decode_audio(answer.read_bytes()).duration > 1
+
+
+def test_pictures_are_detected_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("detect", str(EXAMPLES / "scene.png"), "--json") == 0
+    found = json.loads(capsys.readouterr().out)["detections"]
+    assert {one["label"] for one in found} == {"boat", "house", "fish"}
+    assert run("detect", str(EXAMPLES / "scene.png"), "--ask", "How many objects are there?") == 0
+    assert capsys.readouterr().out == "There are three objects.\n"
+    assert run("classify", str(EXAMPLES / "star.png"), "--top", "1") == 0
+    assert "star" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("chat", "Hi", "--model", "gpt-9"), "starter-chat"),
+        (("chat", "Hi", "--temperature", "9"), "temperature must be from 0"),
+        (("transcribe", "nowhere.wav"), "nowhere.wav cannot be read"),
+        (("speak", "Hi", "-o", "hello.xyz"), "mp3"),
+        (("speak",), "nothing to say"),
+        (("eval", "everything"), "starter"),
+        (("models", "show", "nothing"), "does not exist"),
+        (("chat", "Hi", "--runtime", "abacus"), "gguf"),
+    ],
+)
+def test_mistakes_get_an_error_that_says_what_to_do(
+    arguments: tuple[str, ...], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert shown in printed
+
+
+def test_models_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "list") == 0
+    assert "starter-chat" in capsys.readouterr().out
+    assert run("models", "show", "starter-speech") == 0
+    assert "ggml-whisper" in capsys.readouterr().out
+
+
+def test_a_machine_finds_models_by_id_alias_path_and_ability(tmp_path: Path) -> None:
+    machine = Machine(Catalogue())
+    assert machine.find(None, Task.LLM).id == "starter-chat"
+    assert machine.find(None, Task.VISION, "classify").id == "starter-classify"
+    assert machine.find("whisper-1", Task.STT).id == "starter-speech"
+    path = machine.find("starter-chat", Task.LLM).artifact("gguf").materialize()
+    assert machine.find(path, Task.LLM).formats == {"gguf"}
+    with pytest.raises(BadInput, match="not for speech to text"):
+        machine.find("starter-chat", Task.STT)
+    with pytest.raises(UnknownModel):
+        machine.find(str(tmp_path / "missing.gguf"), Task.LLM)
+
+
+def test_half_a_model_is_an_error_that_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = Machine().find("starter-chat", Task.LLM).artifact("gguf").materialize().read_bytes()
+    half = tmp_path / "half.gguf"
+    half.write_bytes(whole[: len(whole) // 2])
+    assert run("chat", "Hi", "--model", str(half)) == 1
+    printed = capsys.readouterr().err
+    assert "half.gguf" in printed
+    assert "bytes" in printed
+
+
+def test_a_row_knows_whether_its_floor_is_reached() -> None:
+    assert Row("m", "exact", 0.96, 0.95, 10, 1.0).reached
+    assert not Row("m", "WER", 0.06, 0.05, 10, 1.0, better="lower").reached
+    assert Row("m", "speed", 3.0, None, 1, 1.0, unit="s").shown == "3 s"
+    assert Row("m", "WER", 0.06, 0.05, 10, 1.0, better="lower").floor_shown == "at most 5.0%"
+    assert np.isclose(Row("m", "exact", 0.96, 0.95, 10, 1.0).value, 0.96)
