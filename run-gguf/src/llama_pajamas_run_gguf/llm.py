@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,12 +12,13 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
-from llama_pajamas_run_core.errors import BadInput, ContextTooLong, Unsupported
+from llama_pajamas_run_core.errors import BadInput, Busy, ContextTooLong, Unsupported
 from llama_pajamas_run_core.types.chat import Chat, GenerationOptions, GenerationRequest
 from llama_pajamas_run_gguf import _session, metadata
 from llama_pajamas_run_gguf._session import MAX_SEQUENCES, ContextSettings, Session
 from llama_pajamas_run_gguf.chat.plan import AnswerPlan, plan_chat, plan_text
 from llama_pajamas_run_gguf.chat.template import ChatTemplate
+from llama_pajamas_run_gguf.engine.adapters import Adapters
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
 from llama_pajamas_run_gguf.engine.embedder import Embedder
 from llama_pajamas_run_gguf.engine.engine import Engine
@@ -77,14 +79,19 @@ class GGUFLLMBackend(LLMBackend):
         self._template = ChatTemplate.of(session, self._tokenizer, asked.chat_template)
         self._description = metadata.description(session.model)
         self._embedder = Embedder(session, self._tokenizer, limit=self._context_length, threads=self._threads)
-        self._engine = self._open_engine(session, asked) if session.generates else None
+        self._adapters = Adapters(session)
+        for name, file in asked.adapters.items():
+            self._adapters.load(name, Path(file).expanduser(), 1.0)
+        self._context, self._engine = None, None
+        if session.generates:
+            self._open_engine(session, asked)
 
-    def _open_engine(self, session: Session, asked: LoadOptions) -> Engine:
+    def _open_engine(self, session: Session, asked: LoadOptions) -> None:
         cells = max(_up(asked.kv_cells or self._context_length * self._lanes), _up(self._context_length))
         # Idle sequences keep the beginnings of conversations; without rewinding, one for each lane is all that helps.
         sequences = min(2 * self._lanes if session.rewinds else self._lanes, MAX_SEQUENCES)
         batch = min(max(asked.n_batch or _DEFAULT_BATCH, sequences), cells)
-        context = session.open_context(
+        self._context = session.open_context(
             ContextSettings(
                 cells,
                 sequences,
@@ -96,17 +103,18 @@ class GGUFLLMBackend(LLMBackend):
             )
         )
         cache = SequenceCache(
-            llama_cpp.llama_get_memory(context),
+            llama_cpp.llama_get_memory(self._context),
             cells=cells,
             sequences=sequences,
             rewinds=session.rewinds,
             window=llama_cpp.llama_model_n_swa(session.model),
         )
-        return Engine(
-            context,
+        self._engine = Engine(
+            self._context,
             self._tokenizer,
             session.vocab,
             cache,
+            self._adapters,
             lanes=self._lanes,
             batch=batch,
             max_waiting=_MAX_WAITING,
@@ -130,6 +138,7 @@ class GGUFLLMBackend(LLMBackend):
             json=generates,
             logprobs=generates,
             embeddings=True,
+            adapters=generates,
         )
 
     @property
@@ -153,7 +162,38 @@ class GGUFLLMBackend(LLMBackend):
             "threads": self._threads,
             "kv_type": self._kv_type,
             "device": self._device,
+            "adapters": list(self._adapters.names),
         }
+
+    def load_adapter(self, name: str, path: str | PathLike[str], *, scale: float = 1.0) -> None:
+        """Load a LoRA adapter, which requests then ask for with ``adapter=name``. Running answers go on meanwhile.
+
+        Args:
+            name: what to call it.
+            path: a GGUF file.
+            scale: how strongly it is applied; 1 as it was trained.
+
+        Raises:
+            BadInput: the name is taken, or no model is loaded.
+            LoadError: the file is missing, damaged, or no adapter for this model.
+        """
+        self._ready().run(lambda: self._adapters.load(name, Path(path).expanduser(), scale))
+
+    def unload_adapter(self, name: str) -> None:
+        """Free a LoRA adapter.
+
+        Raises:
+            BadInput: there is none of that name, or no model is loaded.
+            Busy: a request is using it.
+        """
+
+        def unload() -> None:
+            adapter = self._adapters.find(name)
+            if self._engine is not None and adapter is not None and self._engine.uses(adapter):
+                raise Busy(f"The adapter {name!r} is in use.", hint="Try again when its requests have ended.")
+            self._adapters.unload(name, self._context)
+
+        self._ready().run(unload)
 
     def _submit(self, request: GenerationRequest, generation: Generation) -> None:
         engine = self._engine
@@ -161,6 +201,7 @@ class GGUFLLMBackend(LLMBackend):
             raise BadInput("This model makes embeddings only; it writes no text.", param="model")
         options = request.options
         self._tokenizer.check(list(options.logit_bias))
+        adapter = self._adapters.find(options.adapter)
         prompt, plan = self._plan(request)
         self._check_room(prompt, options)
         engine.submit(
@@ -172,6 +213,7 @@ class GGUFLLMBackend(LLMBackend):
                 limit=self._context_length,
                 max_tokens=options.max_tokens,
                 priority=options.priority,
+                adapter=adapter,
                 grammar=plan.grammar,
                 logprobs=options.logprobs,
             ),

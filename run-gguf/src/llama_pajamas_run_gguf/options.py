@@ -1,6 +1,8 @@
 """How a GGUF language model is loaded."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from os import PathLike
 from typing import Any, Self
 
 from llama_pajamas_run_core.errors import BadInput
@@ -25,6 +27,8 @@ class LoadOptions:
             faster, but round differently for one token than for many, so that now and then an answer depends on how its
             prompt was cut.
         chat_template: a Jinja template instead of the model's own.
+        adapters: LoRA adapters to load beside the model: GGUF files by the names that requests give. More can be loaded
+            later, with :meth:`GGUFLLMBackend.load_adapter`.
     """
 
     n_ctx: int | None = None
@@ -36,6 +40,7 @@ class LoadOptions:
     kv_cells: int | None = None
     flash_attention: bool | None = None
     chat_template: str | None = None
+    adapters: Mapping[str, str | PathLike[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Self:
@@ -44,7 +49,7 @@ class LoadOptions:
         Raises:
             BadInput: there is no such option, or a value is out of range.
         """
-        known = [field.name for field in fields(cls)]
+        known = [known.name for known in fields(cls)]
         for name in options:
             if name not in known:
                 raise BadInput(f"There is no load option {name!r}; there are {', '.join(known)}.", param=name)

@@ -10,9 +10,10 @@ import llama_cpp
 from llama_pajamas_run_core.backends.owner import OwnerThread
 from llama_pajamas_run_core.errors import BadInput, Busy, Cancelled, InferenceError, OutOfMemory
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
+from llama_pajamas_run_gguf.engine.adapters import Adapter, Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
-from llama_pajamas_run_gguf.engine.pacing import Pacer, share
+from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn, share
 from llama_pajamas_run_gguf.engine.sampling import Candidates, logprob, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
@@ -34,6 +35,7 @@ class Engine:
         tokenizer: of the model.
         vocab: of the model.
         cache: of the context.
+        adapters: of the model.
         lanes: how many requests are worked on at once.
         batch: the most tokens of one decode call.
         max_waiting: how many more may wait.
@@ -45,6 +47,7 @@ class Engine:
         tokenizer: Tokenizer,
         vocab: Any,
         cache: SequenceCache,
+        adapters: Adapters,
         *,
         lanes: int,
         batch: int,
@@ -55,6 +58,8 @@ class Engine:
         self._tokenizer = tokenizer
         self._vocab = vocab
         self._cache = cache
+        self._adapters = adapters
+        self._turn = Turn()
         self._lanes = lanes
         self._max_waiting = max_waiting
         self._batch = Batch(batch)
@@ -95,6 +100,11 @@ class Engine:
     def load(self) -> dict[str, int]:
         """How many requests are running and waiting, and how many cells of the cache are free."""
         return {"running": len(self._running), "waiting": len(self._waiting), "cells_free": self._cache.ledger.free}
+
+    def uses(self, adapter: Adapter) -> bool:
+        """Whether a request that is running or waiting wants an adapter."""
+        with self._lock:
+            return any(sequence.adapter is adapter for sequence in (*self._running, *self._waiting))
 
     # On the owner thread
 
@@ -174,7 +184,7 @@ class Engine:
         margin = 16 * (len(self._running) + 1) if self._running else 1
         if self._running and len(sequence.tokens) + margin > self._cache.available:
             return False
-        slot = self._cache.acquire(sequence.tokens, sequence.key)
+        slot = self._cache.acquire(sequence.tokens, sequence.adapter)
         if slot is None:
             return False
         if sequence.cached is None:
@@ -207,8 +217,11 @@ class Engine:
         Where the cache has no room for that, the last in line gives way.
         """
         while self._running:
-            answering = [sequence for sequence in self._running if sequence.answering]
-            reading = [sequence for sequence in self._running if not sequence.answering]
+            adapter = self._turn.choose([sequence.adapter for sequence in self._running])
+            self._adapters.apply(adapter, self._context)
+            group = [sequence for sequence in self._running if sequence.adapter is adapter]
+            answering = [sequence for sequence in group if sequence.answering]
+            reading = [sequence for sequence in group if not sequence.answering]
             plan = [(sequence, 1) for sequence in answering]
             plan += share(self._pacer.budget(len(answering), len(reading)), reading)
             if self._cache.reserve(sum(count for _, count in plan)):

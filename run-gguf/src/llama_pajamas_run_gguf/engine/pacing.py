@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence as Many
 
+from llama_pajamas_run_gguf.engine.adapters import Adapter
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 
 #: By how much of its time a step may be prolonged for each sequence that reads its prompt: one long prompt then leaves
-#: the others' answers at half their pace at the least, while a crowd of newcomers is not kept waiting for a few answers.
+#: the others' answers half their pace at the least, while a crowd of newcomers is not kept waiting for a few answers.
 _PROLONGATION = 0.9
 _SMALLEST_CHUNK = 16
+#: Steps for one adapter before those of another; every change has llama.cpp plan its computation anew.
+_TURN = 8
 _SMOOTHING = 0.2
 
 
@@ -45,6 +48,27 @@ class Pacer:
         elif reading >= _SMALLEST_CHUNK:
             rest = seconds - (self._step or 0.0) if answering else seconds
             self._per_token = _smooth(self._per_token, max(rest, 0.1 * seconds) / reading)
+
+
+class Turn:
+    """Whose adapter the next steps use; each gets its turn."""
+
+    def __init__(self) -> None:
+        self._current: Adapter | None = None
+        self._steps = 0
+
+    def choose(self, wanted: Many[Adapter | None]) -> Adapter | None:
+        """The adapter for the next step.
+
+        Args:
+            wanted: those of the running sequences, the one that waits longest first; at least one.
+        """
+        if self._current in wanted and (self._steps < _TURN or len(set(wanted)) == 1):
+            self._steps += 1
+            return self._current
+        others = [adapter for adapter in wanted if adapter is not self._current]
+        self._current, self._steps = (others or list(wanted))[0], 1
+        return self._current
 
 
 def share(budget: int, reading: Many[Sequence]) -> list[tuple[Sequence, int]]:

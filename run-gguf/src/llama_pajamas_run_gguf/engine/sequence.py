@@ -7,6 +7,7 @@ from typing import Any
 
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob, Usage
+from llama_pajamas_run_gguf.engine.adapters import Adapter
 from llama_pajamas_run_gguf.engine.cache import Slot
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sampling import Sampler
@@ -31,7 +32,7 @@ class Sequence:
         limit: the most tokens of prompt and answer together.
         max_tokens: the most tokens of the answer, or None.
         priority: higher ones come first.
-        key: sequences share cached prefixes only with those of the same key.
+        adapter: the LoRA adapter it is computed with, or None.
         grammar: GBNF that the answer follows from its first token, or None.
         logprobs: alternatives to report for each token, or None for no report.
     """
@@ -46,7 +47,7 @@ class Sequence:
         limit: int,
         max_tokens: int | None = None,
         priority: int = 0,
-        key: str | None = None,
+        adapter: Adapter | None = None,
         grammar: str | None = None,
         logprobs: int | None = None,
     ) -> None:
@@ -57,7 +58,7 @@ class Sequence:
         self.settings = settings
         self.end = limit if max_tokens is None else min(limit, len(prompt) + max_tokens)
         self.priority = priority
-        self.key = key
+        self.adapter = adapter
         self.grammar = grammar
         self.logprobs = logprobs
         self.arrival = next(_arrivals)

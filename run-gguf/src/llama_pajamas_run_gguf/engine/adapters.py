@@ -1,0 +1,100 @@
+"""LoRA adapters: small sets of weights that are added to the model's for some requests."""
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError
+from llama_pajamas_run_gguf import logs
+from llama_pajamas_run_gguf._session import Session, check_file, reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """A loaded adapter.
+
+    Attributes:
+        name: by which requests ask for it.
+        native: llama.cpp's.
+        scale: how strongly it is applied; 1 as it was trained.
+    """
+
+    name: str
+    native: Any
+    scale: float
+
+
+class Adapters:
+    """The adapters of a model. llama.cpp applies one to a whole decode call, so each call serves one adapter's share.
+
+    All calls but :meth:`find` on the owner thread.
+
+    Args:
+        session: the loaded model.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, Adapter] = {}
+        self._applied: Adapter | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What requests may ask for."""
+        return tuple(self._known)
+
+    def find(self, name: str | None) -> Adapter | None:
+        """The adapter of that name; None for None.
+
+        Raises:
+            BadInput: there is none.
+        """
+        if name is None:
+            return None
+        adapter = self._known.get(name)
+        if adapter is None:
+            there = f"Loaded: {', '.join(self._known)}." if self._known else "None is loaded."
+            raise BadInput(f"There is no adapter {name!r}.", hint=there, param="adapter")
+        return adapter
+
+    def load(self, name: str, path: Path, scale: float) -> None:
+        """Load an adapter.
+
+        Raises:
+            BadInput: the name is taken.
+            LoadError: the file is missing, damaged, or no adapter for this model.
+        """
+        if name in self._known:
+            raise BadInput(f"There is an adapter {name!r} already.", hint="Unload it first.", param="name")
+        check_file(path)
+        with logs.collected() as lines:
+            native = llama_cpp.llama_adapter_lora_init(self._session.model, str(path).encode())
+        if not native:
+            raise LoadError(f"{path} is no LoRA adapter for {self._session.path.name}{reason(lines)}")
+        self._known[name] = Adapter(name, native, scale)
+
+    def unload(self, name: str, context: Any) -> Adapter:
+        """Free an adapter, which no request may be using."""
+        adapter = self.find(name)
+        assert adapter is not None
+        if self._applied is adapter:
+            self.apply(None, context)
+        del self._known[name]
+        llama_cpp.llama_adapter_lora_free(adapter.native)
+        return adapter
+
+    def apply(self, adapter: Adapter | None, context: Any) -> None:
+        """Have the next decode calls use an adapter, or none."""
+        if adapter is self._applied:
+            return
+        count = 0 if adapter is None else 1
+        natives: Any = (llama_cpp.llama_adapter_lora_p_ctypes * 1)()
+        if adapter is not None:
+            natives[0] = adapter.native
+        scales = (ctypes.c_float * 1)(0.0 if adapter is None else adapter.scale)
+        if llama_cpp.llama_set_adapters_lora(context, natives, count, scales):
+            raise InferenceError("The adapter could not be applied.")
+        self._applied = adapter
