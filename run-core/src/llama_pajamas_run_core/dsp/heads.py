@@ -13,6 +13,9 @@ from llama_pajamas_run_core.types.vision import DetectOptions, VisionSpec
 #: A box as a head gives it: class id, confidence, and x1, y1, x2, y2 in the model's input pixels.
 RawBox = tuple[int, float, npt.NDArray[np.float32]]
 
+#: Input pixels that no box reaches; a coordinate beyond it, or one that is not a number, is a fault of the model.
+_FAR = 1e6
+
 
 def decode_boxes(outputs: Sequence[npt.NDArray[Any]], spec: VisionSpec, options: DetectOptions) -> list[RawBox]:
     """Read the objects from a detector's outputs for one image.
@@ -37,7 +40,7 @@ def decode_boxes(outputs: Sequence[npt.NDArray[Any]], spec: VisionSpec, options:
     else:
         raise InferenceError(f"The head '{spec.head}' gives no boxes.")
 
-    good = (scores >= options.confidence) & np.isfinite(scores) & np.isfinite(boxes).all(axis=1)
+    good = (scores >= options.confidence) & np.isfinite(scores)
     good &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     if options.classes is not None:
         good &= np.isin(classes, options.classes)
@@ -62,6 +65,7 @@ def _read_yolov8(
     if output.shape[0] != channels or channels < 5:
         raise _misshapen(output.T, f"[{4 + labels}, n] or [n, {4 + labels}]")
     table = output.astype(np.float32, copy=False)
+    table = table[:, (np.abs(table[:4]) < _FAR).all(axis=0)]
     scores = np.where(np.isnan(table[4:]), -np.inf, table[4:])
     classes = scores.argmax(axis=0)
     centres, halves = table[:2].T, table[2:4].T / 2
@@ -75,7 +79,7 @@ def _read_nms(
     if output.ndim != 2 or output.shape[1] != 6:
         raise _misshapen(output, "[n, 6]")
     table = output.astype(np.float32, copy=False)
-    table = table[np.isfinite(table).all(axis=1)]
+    table = table[(np.abs(table) < _FAR).all(axis=1)]
     return table[:, :4], table[:, 4], table[:, 5].astype(np.int64)
 
 

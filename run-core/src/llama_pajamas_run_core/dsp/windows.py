@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,10 @@ _FLOOR_SHARE = 0.1
 #: Decibels above the floor from which on a band may hold speech.
 _MARGIN = 8.0
 #: What is quieter, in decibels relative to full scale, is silence whatever the floor.
-_SILENCE = -66.0
+_SILENCE = -75.0
 #: In audio shorter than this (seconds) a floor cannot be told from speech; there only the level counts.
 _TOO_SHORT = 1.0
-_SHORT_SILENCE = -55.0
+_SHORT_SILENCE = -60.0
 #: A sound this short (seconds) with nothing near it is a click.
 _CLICK = 0.05
 #: Seconds within which sounds belong together.
@@ -35,7 +36,7 @@ _PADDING = 0.2
 _LONG_SILENCE = 5.0
 #: A cut is looked for from this fraction of the longest window on.
 _CUT_FROM = 0.5
-#: A cut is where this many seconds around it are quietest.
+#: A cut is where this many seconds around it are quietest, those next to it counting most.
 _CUT_WIDTH = 0.3
 #: Measurements made at once; bounds the memory.
 _CHUNK = 1 << 14
@@ -81,7 +82,8 @@ def speech_windows(audio: Audio, longest: float) -> Iterator[Window]:
     if len(audio.samples) <= size:
         yield _window(audio, spans[0][0], spans[-1][1])
         return
-    loudness = _smooth(bands.sum(axis=1), round(_CUT_WIDTH / _HOP))
+    half = round(_CUT_WIDTH / 2 / _HOP)
+    loudness = _smooth(_smooth(bands.sum(axis=1), half), half)
     for first, last in _joined(spans, round(_LONG_SILENCE * audio.rate)):
         start = first
         while last - start > size:
@@ -160,7 +162,7 @@ def _noise_floor(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.repeat(floor, second)[: len(levels)]
 
 
-def _smooth(values: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float64]:
+def _smooth(values: npt.NDArray[np.floating[Any]], width: int) -> npt.NDArray[np.float64]:
     """Mean over ``width`` neighbours along the first axis; at the ends over those there are."""
     total = np.cumsum(np.concatenate([np.zeros((1, *values.shape[1:])), values]), axis=0)
     index = np.arange(len(values))
@@ -178,7 +180,7 @@ def _quietest(loudness: npt.NDArray[np.float64], start: int, stop: int, rate: in
     first = min(start // hop + 1, len(loudness) - 1)
     levels = 10.0 * np.log10(loudness[first : max(first + 1, stop // hop)] + 1e-12)
     best = int(np.flatnonzero(levels <= levels.min() + 1.0)[-1])
-    return min(max((first + best) * hop, start + 1), stop)
+    return min(max((first + best + 1) * hop, start + 1), stop)  # in the middle of what was measured
 
 
 def _joined(spans: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
