@@ -23,13 +23,13 @@ _DENSE = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uac0
 #: Abbreviations that no sentence ends with.
 _NEVER = frozenset(
     "mr mrs ms mx dr prof rev hon gen col capt lt sgt st mt ft vs cf al e.g i.e viz resp approx ca bzw z.b d.h u.a "
-    "hr fr sra dra srta mme mlle ing dipl".split()
+    "hr fr sr sra dr dra srta mme mlle ing dipl".split()
 )
 #: Abbreviations before a number.
 _BEFORE_NUMBER = frozenset("no nos nr núm fig figs vol vols p pp ch sec art eq op ed par".split())
 #: Abbreviations with which a sentence may end, if the next word has a capital letter.
 _PERHAPS = frozenset(
-    "etc inc ltd co corp bros dept est jr sr jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat "
+    "etc inc ltd co corp bros dept est jr jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat "
     "sun min max ave blvd rd usw evtl str".split()
 )
 
@@ -137,8 +137,8 @@ def _ends_sentence(text: str, start: int, mark: re.Match[str], final: bool) -> b
 
 def _ends_before(before: str, mark: str, following: str) -> bool:
     """Whether a sentence ends with a mark between what is before it and the character that follows."""
-    if not mark.startswith(".") or mark.startswith(".."):
-        return not following.islower()  # "Really?" she asked; well... no
+    if mark != ".":
+        return not following.islower()  # "Really?" she asked; well... no; (it seems.) and so on
     found = _WORD.search(before)
     word = found[0] if found else ""
     lower = word.lower()
