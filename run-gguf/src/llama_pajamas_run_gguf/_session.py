@@ -1,6 +1,7 @@
 """The one place where llama.cpp loads and frees models and contexts, and where its failures become our errors."""
 
 import logging
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,17 +66,20 @@ class Session:
     Args:
         path: the GGUF file; of a split model the first part.
         gpu_layers: how many layers to put on a GPU, -1 for all.
+        rehearse: whether memory is only counted, not taken: such a model computes nothing.
 
     Raises:
         LoadError: the file is missing, damaged or of a kind that llama.cpp does not run.
     """
 
-    def __init__(self, path: Path, *, gpu_layers: int) -> None:
+    def __init__(self, path: Path, *, gpu_layers: int, rehearse: bool = False) -> None:
         check_file(path)
         _start()
         self.path = path
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        if rehearse:
+            params.no_alloc, params.load_mode = True, llama_cpp.LLAMA_LOAD_MODE_NONE
         with logs.collected() as lines:
             model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not model:
@@ -129,7 +133,7 @@ class Session:
             context = llama_cpp.llama_init_from_model(self.model, params)
         if not context:
             said = reason(lines)
-            if "cache type" in said:
+            if re.search("[KV] cache (type|quantization)", said):
                 raise BadInput(
                     f"{self.path.name} cannot have a cache of type {settings.kv_type}{said}", param="kv_type"
                 )
@@ -139,6 +143,11 @@ class Session:
             )
         self._contexts.append(context)
         return context
+
+    def close_context(self, context: Any) -> None:
+        """Free a context before the model."""
+        self._contexts.remove(context)
+        llama_cpp.llama_free(context)
 
     def close(self) -> None:
         """Free the contexts, then the model."""

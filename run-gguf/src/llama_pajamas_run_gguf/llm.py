@@ -14,7 +14,7 @@ from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
 from llama_pajamas_run_core.errors import BadInput, Busy, ContextTooLong, Unsupported
 from llama_pajamas_run_core.types.chat import Chat, GenerationOptions, GenerationRequest
-from llama_pajamas_run_gguf import _session, metadata
+from llama_pajamas_run_gguf import devices, memory, metadata
 from llama_pajamas_run_gguf._session import MAX_SEQUENCES, ContextSettings, Session
 from llama_pajamas_run_gguf.chat.plan import AnswerPlan, plan_chat, plan_text
 from llama_pajamas_run_gguf.chat.template import ChatTemplate
@@ -25,6 +25,7 @@ from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
+from llama_pajamas_run_gguf.memory import Fixed, Footprint, Plan, Rehearsal
 from llama_pajamas_run_gguf.options import LoadOptions
 from llama_pajamas_run_gguf.threads import default_threads
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
@@ -57,55 +58,76 @@ class GGUFLLMBackend(LLMBackend):
     _embedder: Embedder | None
     _tokenizer: Tokenizer
     _template: ChatTemplate | None
+    _footprint: Footprint
 
     def _load(self, path: Path, **options: Any) -> None:
         asked = LoadOptions.of(options)
-        session = Session(path, gpu_layers=-1 if asked.n_gpu_layers is None else asked.n_gpu_layers)
+        plan = self._plan_memory(path, asked)
+        session = Session(path, gpu_layers=plan.gpu_layers)
         try:
-            self._open(session, asked)
+            self._open(session, asked, plan)
         except BaseException:
             session.close()
             raise
 
-    def _open(self, session: Session, asked: LoadOptions) -> None:
-        self._session = session
-        self._device = "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
-        self._context_length = asked.n_ctx or min(session.trained_context, _DEFAULT_CONTEXT)
+    def _plan_memory(self, path: Path, asked: LoadOptions) -> Plan:
+        """How to load the model so that it fits."""
+        with Rehearsal(path) as rehearsal:
+            gpu_layers = -1 if asked.n_gpu_layers is None else asked.n_gpu_layers
+            session = rehearsal.session(gpu_layers)
+            context = asked.n_ctx or min(session.trained_context, _DEFAULT_CONTEXT)
+            lanes = min(asked.n_lanes or _DEFAULT_LANES, MAX_SEQUENCES)
+            # Idle sequences keep the beginnings of conversations; without rewinding, one for each lane is of use.
+            sequences = min(2 * lanes if session.rewinds else lanes, MAX_SEQUENCES)
+            cells = max(memory.round_up(asked.kv_cells or context * lanes), memory.round_up(context))
+            settings = ContextSettings(
+                cells=cells,
+                sequences=sequences,
+                batch=min(max(asked.n_batch or _DEFAULT_BATCH, sequences), cells),
+                threads=asked.n_threads or default_threads(llama_cpp.llama_model_size(session.model)),
+                kv_type=asked.kv_type or "f16",
+                flash=asked.flash_attention,
+                outputs=sequences,
+            )
+            plan = Plan.of(context, settings, gpu_layers)
+            host, gpu = devices.host_memory_free(), devices.gpu_memory_free()
+            if asked.kv_cells is None:
+                plan = memory.modest(plan, rehearsal.measure(plan), host, gpu)
+            fixed = Fixed(
+                context=asked.n_ctx is not None,
+                cells=asked.kv_cells is not None,
+                kv_type=asked.kv_type is not None,
+                gpu_layers=asked.n_gpu_layers is not None,
+            )
+            layers = llama_cpp.llama_model_n_layer(session.model)
+            plan, self._footprint, self._given_up = memory.fit(
+                plan, fixed, rehearsal.measure, host_free=host, gpu_free=gpu, layers=layers
+            )
+            return plan
+
+    def _open(self, session: Session, asked: LoadOptions, plan: Plan) -> None:
+        self._session, self._memory = session, plan
         self._lanes = min(asked.n_lanes or _DEFAULT_LANES, MAX_SEQUENCES)
-        self._threads = asked.n_threads or default_threads(llama_cpp.llama_model_size(session.model))
-        self._kv_type = asked.kv_type or "f16"
-        self._tokenizer = Tokenizer(session.vocab, self._context_length)
+        self._context_length = plan.context
+        self._device = "gpu" if llama_cpp.llama_supports_gpu_offload() and plan.gpu_layers else "cpu"
+        self._tokenizer = Tokenizer(session.vocab, plan.context)
         self._defaults = SamplingDefaults.of(session.metadata)
         self._template = ChatTemplate.of(session, self._tokenizer, asked.chat_template)
         self._description = metadata.description(session.model)
-        self._embedder = Embedder(session, self._tokenizer, limit=self._context_length, threads=self._threads)
+        self._embedder = Embedder(session, self._tokenizer, limit=plan.context, threads=plan.settings.threads)
         self._adapters = Adapters(session)
         for name, file in asked.adapters.items():
             self._adapters.load(name, Path(file).expanduser(), 1.0)
         self._context, self._engine = None, None
         if session.generates:
-            self._open_engine(session, asked)
+            self._open_engine(session, plan.settings)
 
-    def _open_engine(self, session: Session, asked: LoadOptions) -> None:
-        cells = max(_up(asked.kv_cells or self._context_length * self._lanes), _up(self._context_length))
-        # Idle sequences keep the beginnings of conversations; without rewinding, one for each lane is all that helps.
-        sequences = min(2 * self._lanes if session.rewinds else self._lanes, MAX_SEQUENCES)
-        batch = min(max(asked.n_batch or _DEFAULT_BATCH, sequences), cells)
-        self._context = session.open_context(
-            ContextSettings(
-                cells,
-                sequences,
-                batch,
-                self._threads,
-                kv_type=self._kv_type,
-                flash=asked.flash_attention,
-                outputs=min(sequences, batch),
-            )
-        )
+    def _open_engine(self, session: Session, settings: ContextSettings) -> None:
+        self._context = session.open_context(settings)
         cache = SequenceCache(
             llama_cpp.llama_get_memory(self._context),
-            cells=cells,
-            sequences=sequences,
+            cells=settings.cells,
+            sequences=settings.sequences,
             rewinds=session.rewinds,
             window=llama_cpp.llama_model_n_swa(session.model),
         )
@@ -116,7 +138,7 @@ class GGUFLLMBackend(LLMBackend):
             cache,
             self._adapters,
             lanes=self._lanes,
-            batch=batch,
+            batch=settings.batch,
             max_waiting=_MAX_WAITING,
         )
 
@@ -159,9 +181,12 @@ class GGUFLLMBackend(LLMBackend):
             "architecture": self._session.architecture,
             "context_length": self._context_length,
             "lanes": self._lanes,
-            "threads": self._threads,
-            "kv_type": self._kv_type,
+            "threads": self._memory.settings.threads,
             "device": self._device,
+            "kv_type": self._memory.settings.kv_type,
+            "kv_cells": self._memory.settings.cells,
+            "memory": {name: getattr(self._footprint, name) for name in ("weights", "cache", "compute")},
+            "given_up_for_memory": list(self._given_up),
             "adapters": list(self._adapters.names),
         }
 
@@ -266,7 +291,3 @@ class GGUFLLMBackend(LLMBackend):
         needed = len(prompt) + (options.max_tokens or 1)
         if needed > self._context_length:
             raise ContextTooLong(tokens=needed, limit=self._context_length)
-
-
-def _up(cells: int) -> int:
-    return -(-cells // _session.CELL_STEP) * _session.CELL_STEP

@@ -12,10 +12,10 @@ _log = logging.getLogger(__name__)
 
 #: ggml's levels (debug, info, warn, error). It informs about every model by the page and warns of ordinary things.
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, 4: logging.WARNING}
-_WORTH_KEEPING = (3, 4)
+_WARNING = 3
 _CONTINUED = 5
 
-_collectors: list[deque[str]] = []
+_collectors: list[tuple[deque[str], int]] = []
 _last = 0
 
 
@@ -28,8 +28,8 @@ def _receive(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if not line:
         return
-    if level in _WORTH_KEEPING:
-        for collector in _collectors:
+    for collector, least in _collectors:
+        if level >= least:
             collector.append(line)
     _log.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
@@ -40,11 +40,16 @@ def install() -> None:
 
 
 @contextmanager
-def collected() -> Iterator[deque[str]]:
-    """The warnings and errors that llama.cpp reports meanwhile: its C functions return no reasons, only NULL."""
-    lines: deque[str] = deque(maxlen=32)
-    _collectors.append(lines)
+def collected(*, everything: bool = False) -> Iterator[deque[str]]:
+    """What llama.cpp reports meanwhile: its C functions return no reasons, only NULL.
+
+    Args:
+        everything: whether more than warnings and errors is wanted.
+    """
+    lines: deque[str] = deque(maxlen=4096 if everything else 32)
+    entry = (lines, 0 if everything else _WARNING)
+    _collectors.append(entry)
     try:
         yield lines
     finally:
-        _collectors.remove(lines)
+        _collectors.remove(entry)

@@ -20,9 +20,10 @@ class LoadOptions:
         n_threads: to compute with; None for the physical cores.
         n_gpu_layers: how many layers to put on a GPU, where llama.cpp was built for one; None for all.
         n_batch: the most tokens computed in one step; None for 512.
-        kv_type: what the cache stores: "f16" (None), "q8_0" or "q4_0", smaller and a little less exact, or "f32".
-        kv_cells: tokens that the cache holds over all requests; None for ``n_ctx`` times ``n_lanes``. Requests wait, or
-            give way and go on later, when it is full.
+        kv_type: what the cache stores: "f16", "q8_0" or "q4_0", smaller and a little less exact, or "f32". None for
+            f16, or the smaller ones where memory is short.
+        kv_cells: tokens that the cache holds over all requests. Requests wait, or give way and go on later, when it is
+            full. None for ``n_ctx`` times ``n_lanes``, or less where that is much of the free memory.
         flash_attention: whether attention is computed by llama.cpp's fused kernels; None where it can be. They are
             faster, but round differently for one token than for many, so that now and then an answer depends on how its
             prompt was cut.
