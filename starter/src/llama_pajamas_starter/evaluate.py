@@ -15,7 +15,7 @@ from llama_pajamas_starter.speech import evaluate as speech
 from llama_pajamas_starter.vision import evaluate as vision
 
 #: Utterances in each condition.
-_UTTERANCES = 60
+_UTTERANCES = 150
 
 T = TypeVar("T")
 
