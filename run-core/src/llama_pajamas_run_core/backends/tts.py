@@ -103,10 +103,12 @@ class TTSBackend(Backend):
         for voice in voices:
             if wanted.casefold() in (voice.id.casefold(), voice.name.casefold()):
                 return voice
-        gender = OPENAI_VOICES.get(wanted.casefold())
-        if gender is None:
+        name = wanted.casefold()
+        if name not in OPENAI_VOICES:
             shown = ", ".join(voice.id for voice in voices[:40]) + (", ..." if len(voices) > 40 else "")
             raise BadInput(f"There is no voice '{wanted}'.", hint=f"Voices: {shown}.", param="voice")
-        language = voices[0].languages[:1]
+        gender, language = OPENAI_VOICES[name], voices[0].languages[:1]
         alike = [voice for voice in voices if voice.gender == gender and voice.languages[:1] == language]
-        return alike[0] if alike else voices[0]
+        # Different names are different voices, as far as there are enough.
+        place = [other for other, heard in OPENAI_VOICES.items() if heard == gender].index(name)
+        return alike[place % len(alike)] if alike else voices[0]
