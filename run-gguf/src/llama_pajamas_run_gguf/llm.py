@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,11 +21,13 @@ from llama_pajamas_run_gguf.chat.plan import AnswerPlan, plan_chat, plan_text
 from llama_pajamas_run_gguf.chat.template import ChatTemplate
 from llama_pajamas_run_gguf.engine.adapters import Adapters
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
+from llama_pajamas_run_gguf.engine.draft_model import ModelDrafter
 from llama_pajamas_run_gguf.engine.embedder import Embedder
 from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
+from llama_pajamas_run_gguf.engine.speculation import MAX_DRAFT, LookupDrafter, Speculator
 from llama_pajamas_run_gguf.memory import Fixed, Footprint, Plan, Rehearsal
 from llama_pajamas_run_gguf.options import LoadOptions
 from llama_pajamas_run_gguf.threads import default_threads
@@ -87,8 +90,9 @@ class GGUFLLMBackend(LLMBackend):
                 threads=asked.n_threads or default_threads(llama_cpp.llama_model_size(session.model)),
                 kv_type=asked.kv_type or "f16",
                 flash=asked.flash_attention,
-                outputs=sequences,
+                outputs=sequences + (lanes * MAX_DRAFT if _guesses(asked) else 0),
             )
+            settings = replace(settings, outputs=min(settings.outputs, settings.batch))
             plan = Plan.of(context, settings, gpu_layers)
             host, gpu = devices.host_memory_free(), devices.gpu_memory_free()
             if asked.kv_cells is None:
@@ -119,10 +123,22 @@ class GGUFLLMBackend(LLMBackend):
         for name, file in asked.adapters.items():
             self._adapters.load(name, Path(file).expanduser(), 1.0)
         self._context, self._engine = None, None
+        self._draft: ModelDrafter | None = None
         if session.generates:
-            self._open_engine(session, plan.settings)
+            self._open_engine(session, plan.settings, self._speculator(asked, plan))
 
-    def _open_engine(self, session: Session, settings: ContextSettings) -> None:
+    def _speculator(self, asked: LoadOptions, plan: Plan) -> Speculator | None:
+        if not _guesses(asked) or not self._session.rewinds:
+            return None
+        if asked.draft_model is None:
+            return Speculator(LookupDrafter())
+        settings = replace(plan.settings, sequences=self._lanes, outputs=self._lanes)
+        self._draft = ModelDrafter(
+            Path(asked.draft_model).expanduser(), self._tokenizer, settings, gpu_layers=plan.gpu_layers
+        )
+        return Speculator(self._draft)
+
+    def _open_engine(self, session: Session, settings: ContextSettings, speculator: Speculator | None) -> None:
         self._context = session.open_context(settings)
         cache = SequenceCache(
             llama_cpp.llama_get_memory(self._context),
@@ -137,8 +153,10 @@ class GGUFLLMBackend(LLMBackend):
             session.vocab,
             cache,
             self._adapters,
+            speculator,
             lanes=self._lanes,
             batch=settings.batch,
+            outputs=settings.outputs,
             max_waiting=_MAX_WAITING,
         )
 
@@ -147,7 +165,9 @@ class GGUFLLMBackend(LLMBackend):
             self._engine.close()
         if self._embedder is not None:
             self._embedder.close()
-        self._engine = self._embedder = None
+        if self._draft is not None:
+            self._draft.close()
+        self._engine = self._embedder = self._draft = None
         self._tokenizer.close()
         self._session.close()
 
@@ -291,3 +311,7 @@ class GGUFLLMBackend(LLMBackend):
         needed = len(prompt) + (options.max_tokens or 1)
         if needed > self._context_length:
             raise ContextTooLong(tokens=needed, limit=self._context_length)
+
+
+def _guesses(asked: LoadOptions) -> bool:
+    return asked.speculation == "lookup" or (asked.draft_model is not None and asked.speculation != "off")

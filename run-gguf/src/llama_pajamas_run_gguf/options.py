@@ -27,6 +27,10 @@ class LoadOptions:
         flash_attention: whether attention is computed by llama.cpp's fused kernels; None where it can be. They are
             faster, but round differently for one token than for many, so that now and then an answer depends on how its
             prompt was cut.
+        speculation: "lookup" guesses tokens from what the conversation repeats, and checks several in one step. It
+            helps one or a few requests that quote, edit or write code, and turns itself off where it does not pay.
+            "off" (None) never guesses. A step of several tokens may be rounded otherwise than one of a single token.
+        draft_model: a smaller GGUF model with the same vocabulary that guesses instead, or None.
         chat_template: a Jinja template instead of the model's own.
         adapters: LoRA adapters to load beside the model: GGUF files by the names that requests give. More can be loaded
             later, with :meth:`GGUFLLMBackend.load_adapter`.
@@ -40,6 +44,8 @@ class LoadOptions:
     kv_type: str | None = None
     kv_cells: int | None = None
     flash_attention: bool | None = None
+    speculation: str | None = None
+    draft_model: str | PathLike[str] | None = None
     chat_template: str | None = None
     adapters: Mapping[str, str | PathLike[str]] = field(default_factory=dict)
 
@@ -61,4 +67,6 @@ class LoadOptions:
                 raise BadInput(f"{name} must be a whole number of at least 1, not {value!r}.", param=name)
         if made.kv_type is not None and made.kv_type not in KV_TYPES:
             raise BadInput(f"kv_type is one of {', '.join(KV_TYPES)}, not {made.kv_type!r}.", param="kv_type")
+        if made.speculation not in (None, "off", "lookup"):
+            raise BadInput(f"speculation is 'lookup' or 'off', not {made.speculation!r}.", param="speculation")
         return made

@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from array import array
+from dataclasses import dataclass, field
 from typing import Any
 
 import llama_cpp
@@ -16,12 +18,33 @@ from llama_pajamas_run_gguf.engine.cache import SequenceCache
 from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn, share
 from llama_pajamas_run_gguf.engine.sampling import Candidates, logprob, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
+from llama_pajamas_run_gguf.engine.speculation import Speculator
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
 #: llama_decode's answer when the KV cache has no room for a batch.
 _NO_ROOM = 1
+
+
+@dataclass(slots=True)
+class Work:
+    """A sequence's part in a step.
+
+    Attributes:
+        sequence: whose.
+        count: how many of its known tokens are computed.
+        draft: guesses of the tokens after them.
+    """
+
+    sequence: Sequence
+    count: int
+    draft: "array[int]" = field(default_factory=lambda: array("i"))
+
+    @property
+    def size(self) -> int:
+        """Tokens in all."""
+        return self.count + len(self.draft)
 
 
 class Engine:
@@ -36,8 +59,10 @@ class Engine:
         vocab: of the model.
         cache: of the context.
         adapters: of the model.
+        speculator: guesses tokens, or None.
         lanes: how many requests are worked on at once.
         batch: the most tokens of one decode call.
+        outputs: of how many of them logits can be had.
         max_waiting: how many more may wait.
     """
 
@@ -48,9 +73,11 @@ class Engine:
         vocab: Any,
         cache: SequenceCache,
         adapters: Adapters,
+        speculator: Speculator | None = None,
         *,
         lanes: int,
         batch: int,
+        outputs: int,
         max_waiting: int,
     ) -> None:
         self._context = context
@@ -59,6 +86,8 @@ class Engine:
         self._vocab = vocab
         self._cache = cache
         self._adapters = adapters
+        self._speculator = speculator
+        self._outputs = outputs
         self._turn = Turn()
         self._lanes = lanes
         self._max_waiting = max_waiting
@@ -144,7 +173,7 @@ class Engine:
             gone = [sequence for sequence in self._waiting if sequence.generation.cancelled]
             self._waiting = [sequence for sequence in self._waiting if not sequence.generation.cancelled]
         for sequence in gone:
-            sequence.close()
+            self._close(sequence)
         for sequence in list(self._running):
             if sequence.generation.cancelled:
                 self._leave(sequence)
@@ -200,6 +229,7 @@ class Engine:
         if not plan:
             return
         outputs = self._fill(plan)
+        tokens = self._batch.length
         start = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, self._batch.native)
         if code:
@@ -207,45 +237,62 @@ class Engine:
             return
         llama_cpp.llama_synchronize(self._context)  # a GPU computes on after the call
         seconds = time.perf_counter() - start
-        self._pacer.learn(seconds, answering=answering, reading=self._batch.length - answering)
-        for sequence, index in outputs:
-            self._advance(sequence, index)
+        if tokens == answering or any(not work.sequence.answered for work in plan):
+            self._pacer.learn(seconds, answering=answering, reading=tokens - answering)
+        if self._speculator is not None:
+            self._speculator.learn(tokens, seconds)
+        for work, places in outputs:
+            self._advance(work, places)
 
-    def _plan(self) -> tuple[list[tuple[Sequence, int]], int]:
+    def _plan(self) -> tuple[list[Work], int]:
         """Whose tokens the next step computes, and how many; and how many of these sequences are answering.
 
-        Where the cache has no room for that, the last in line gives way.
+        Where the cache has no room for that, guesses are left out, then the last in line gives way.
         """
+        guess = self._speculator is not None
         while self._running:
             adapter = self._turn.choose([sequence.adapter for sequence in self._running])
             self._adapters.apply(adapter, self._context)
             group = [sequence for sequence in self._running if sequence.adapter is adapter]
             answering = [sequence for sequence in group if sequence.answering]
             reading = [sequence for sequence in group if not sequence.answering]
-            plan = [(sequence, 1) for sequence in answering]
-            plan += share(self._pacer.budget(len(answering), len(reading)), reading)
-            if self._cache.reserve(sum(count for _, count in plan)):
+            shares = share(self._pacer.budget(len(answering), len(reading)), reading)
+            plan = [Work(sequence, 1) for sequence in answering] + [Work(*part) for part in shares]
+            if guess:
+                self._guess(plan, answering)
+            if self._cache.reserve(sum(work.size for work in plan)):
                 return plan, len(answering)
-            if len(self._running) == 1:
+            if guess:
+                guess = False
+            elif len(self._running) == 1:
                 self._fail(self._running[0], OutOfMemory("The KV cache is too small for this request."))
             else:
                 self._put_back(max(self._running, key=lambda sequence: sequence.order))
         return [], 0
 
-    def _fill(self, plan: list[tuple[Sequence, int]]) -> list[tuple[Sequence, int]]:
-        """Put a step's tokens into the batch; returns whose next token is due, with the place of its logits."""
+    def _guess(self, plan: list[Work], answering: list[Sequence]) -> None:
+        """Add guessed tokens to the sequences that are answering, as far as the batch has room."""
+        assert self._speculator is not None
+        used = sum(work.size for work in plan)
+        drafts = self._speculator.drafts(answering, used - len(answering))
+        for work, draft in zip(plan, drafts, strict=False):
+            work.draft = draft[: max(min(self._batch.size, self._outputs) - used, 0)]
+            used += len(work.draft)
+
+    def _fill(self, plan: list[Work]) -> list[tuple[Work, range]]:
+        """Put a step's tokens into the batch; returns whose next token is due, with the places of its logits."""
         self._batch.clear()
         outputs = []
-        for sequence, count in plan:
-            slot = sequence.slot
+        for work in plan:
+            sequence, slot = work.sequence, work.sequence.slot
             assert slot is not None  # running sequences have one
             start = len(slot.tokens)
-            chunk = sequence.tokens[start : start + count]
-            due = start + count == len(sequence.tokens)
+            chunk = sequence.tokens[start : start + work.count] + work.draft
+            due = start + work.count == len(sequence.tokens)
             self._cache.extend(slot, chunk)
-            places = self._batch.add(chunk, start, slot.id, wanted=int(due))
+            places = self._batch.add(chunk, start, slot.id, wanted=len(work.draft) + 1 if due else 0)
             if due:
-                outputs.append((sequence, places[0]))
+                outputs.append((work, places))
         return outputs
 
     def _put_back(self, sequence: Sequence) -> None:
@@ -255,17 +302,32 @@ class Engine:
         with self._lock:
             self._waiting.append(sequence)
 
-    def _advance(self, sequence: Sequence, index: int) -> None:
-        """Choose a sequence's next token, and see whether it was the last."""
+    def _advance(self, work: Work, places: range) -> None:
+        """Choose a sequence's next token, and those behind it as long as they were guessed; see whether it ended."""
+        sequence, right = work.sequence, 0
+        for number, place in enumerate(places):
+            token = self._choose(sequence, place)
+            if token is None:
+                break
+            if number == len(work.draft) or token != work.draft[number]:
+                break
+            right += 1
+        if self._speculator is not None:
+            self._speculator.judge(sequence, len(work.draft), right)
+        if sequence.slot is not None and len(work.draft):
+            self._cache.truncate(sequence.slot, len(sequence.tokens) - 1)
+
+    def _choose(self, sequence: Sequence, place: int) -> int | None:
+        """Choose the token for one place; None where the answer ended with it."""
         try:
             sampler = sequence.open(self._tokenizer, self._vocab)
-            token = sampler.sample(self._context, index, self._candidates)
+            token = sampler.sample(self._context, place, self._candidates)
             if token in self._tokenizer.ends:
                 self._finish(sequence, "stop")
-                return
+                return None
             report: tuple[TokenLogprob, ...] = ()
             if sequence.logprobs is not None:
-                logits = read_logits(self._context, index, self._tokenizer.size)
+                logits = read_logits(self._context, place, self._tokenizer.size)
                 report = (logprob(logits, token, sequence.logprobs, self._tokenizer),)
             sequence.add(token, report)
         except Exception as error:
@@ -273,11 +335,14 @@ class Engine:
                 _log.exception("request=%d failed", sequence.arrival)
                 error = InferenceError(f"The answer could not be continued: {error}")
             self._fail(sequence, error)
-            return
+            return None
         if sequence.generation.cancelled:
             self._leave(sequence)
         elif len(sequence.tokens) >= sequence.end:
             self._finish(sequence, "length")
+        else:
+            return token
+        return None
 
     def _recover(self, code: int) -> None:
         """llama_decode refused a batch: nothing of it can be relied on."""
@@ -300,21 +365,24 @@ class Engine:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish(reason)
-        self._release(sequence)
-        sequence.close()
+        self._close(sequence)
 
     def _leave(self, sequence: Sequence) -> None:
         """Its reader left, or a stop string was found."""
         if sequence.generation.stopped:
             self._finish(sequence, "stop")
         else:
-            self._release(sequence)
-            sequence.close()
+            self._close(sequence)
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
         sequence.generation.fail(error)
+        self._close(sequence)
+
+    def _close(self, sequence: Sequence) -> None:
         self._release(sequence)
         sequence.close()
+        if self._speculator is not None:
+            self._speculator.forget(sequence)
 
     def _release(self, sequence: Sequence) -> None:
         if sequence in self._running:

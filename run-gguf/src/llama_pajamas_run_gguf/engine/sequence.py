@@ -65,6 +65,9 @@ class Sequence:
         self.slot: Slot | None = None
         self.sampler: Sampler | None = None
         self.cached: int | None = None
+        self.luck = 0.6  # how often guesses of its next token are right
+        self.steps_without_guess = 0
+        self.expected: tuple[int, int] | None = None  # a guess that was not used: its place, its first token
 
     @property
     def order(self) -> tuple[int, int]:
