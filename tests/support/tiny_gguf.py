@@ -90,7 +90,7 @@ def write_tiny_gguf(
         writer.add_float32(key, value)
     if pooling is not None:
         writer.add_pooling_type(pooling)
-    _add_tokenizer(writer, vocabulary, template)
+    add_tokenizer(writer, vocabulary, template)
 
     def draw(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape, dtype=np.float32) * np.float32(0.7 / shape[-1] ** 0.5)
@@ -126,7 +126,8 @@ def write_tiny_gguf(
     return path
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
+def add_tokenizer(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
+    """Add a byte-level BPE vocabulary: bytes first (in GPT-2's order), what the merges make, fillers, words, markers."""
     letters = list(_byte_letters().values())
     merges = _learn_merges(size - len(letters) - len(_MARKERS) - len(_WORDS))
     tokens = list(dict.fromkeys([*letters, *(one + other for one, other in merges)]))
