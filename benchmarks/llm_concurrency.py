@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
             generated=given.generated,
             sampling=sampling,
         )
-        extra = await _extra(given, setup, servers, engine, prompts, sampling)
+        extra = await _extra(given, setup, servers, prompts, sampling)
         memory = {subject.name: subject.peak_rss for subject in everybody}
     streams = {count: {name: one.told() for name, one in by_subject.items()} for count, by_subject in runs.items()}
     return {
@@ -191,12 +192,27 @@ async def _extra(
     given: argparse.Namespace,
     setup: subjects.Setup,
     servers: Sequence[subjects.HttpSubject],
-    engine: subjects.EngineSubject,
     prompts: Prompts,
     sampling: dict[str, Any],
 ) -> dict[str, Any]:
     room = (setup.cells - given.long - 512) // given.running
     side_by_side = [server for server in servers if server.name != "llama-cpp-server"]  # that runs one at a time
+
+    async def equality() -> dict[str, Any]:
+        """With llama.cpp's choice of attention kernels, and without the fused ones."""
+        told = {}
+        for name, flash in (("as_loaded", None), ("without_fused_attention", False)):
+            async with subjects.EngineSubject(replace(setup, flash_attention=flash)) as engine:
+                told[name] = await scenarios.greedy_equality(
+                    engine,
+                    prompts,
+                    requests=given.equal,
+                    prompt=given.prompt,
+                    generated=given.generated,
+                    bias=sampling.get("logit_bias", {}),
+                )
+        return told
+
     wanted: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         "shared-prefix": lambda: scenarios.shared_prefix(
             servers, prompts, repeats=given.scenario_repeats, prefix=given.prefix, followers=4, sampling=sampling
@@ -212,14 +228,7 @@ async def _extra(
             context=min(setup.context, room),
             sampling=sampling,
         ),
-        "greedy-equality": lambda: scenarios.greedy_equality(
-            engine,
-            prompts,
-            requests=given.equal,
-            prompt=given.prompt,
-            generated=given.generated,
-            bias=sampling.get("logit_bias", {}),
-        ),
+        "greedy-equality": equality,
     }
     found: dict[str, Any] = {}
     for name, scenario in wanted.items():
@@ -269,10 +278,10 @@ def summary(
                 continue
             told.setdefault(f"{scenario}_{figure}", {})[name] = values[figure]["median"]
             spreads.setdefault(f"{scenario}_{figure}", {})[name] = [values[figure]["low"], values[figure]["high"]]
-    if "greedy_equality" in extra:
-        told["greedy_equality_share"] = {
-            name: values["share"] for name, values in extra["greedy_equality"].items() if isinstance(values, dict)
-        }
+    for kernels, compared in extra.get("greedy_equality", {}).items():
+        if kernels != "failed":
+            shares = {name: values["share"] for name, values in compared.items() if isinstance(values, dict)}
+            told.setdefault("greedy_equality_share", {})[kernels] = shares
     return {**told, "spread": spreads}
 
 

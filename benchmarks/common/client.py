@@ -13,8 +13,8 @@ _PATIENCE = httpx.Timeout(10, read=600, pool=None)
 
 def open_client(url: str) -> httpx.AsyncClient:
     """A client with connections for as many streams as are wanted."""
-    # Servers close connections that were idle for a few seconds; one must not be used at that very moment.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=1.0)
+    # A new connection for each request: servers close idle ones, now and then just as one is used again.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     headers = {"accept-encoding": "identity"}
     return httpx.AsyncClient(base_url=url, timeout=_PATIENCE, limits=limits, headers=headers, trust_env=False)
 

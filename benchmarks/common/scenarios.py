@@ -237,7 +237,8 @@ async def greedy_equality(
     """The likeliest tokens of requests alone, all at once, and as llama_cpp.Llama gives them.
 
     Where two differ, the lead of the first differing token over the runner-up tells whether rounding can have swapped
-    them: kernels for one row and for many add up in another order.
+    them: kernels for one row and for many add up in another order, and llama.cpp's fused attention depends on where in
+    the cache a sequence lies.
     """
     sampling = {"temperature": 0.0, **({"logit_bias": bias} if bias else {})}
     asks = [

@@ -38,6 +38,7 @@ class Setup:
         cells: tokens of the KV cache over all requests.
         lanes: requests worked on at once.
         gpu_layers: layers on the GPU, -1 for all, 0 for none.
+        flash_attention: False for our engine to do without the fused attention kernels.
     """
 
     model: Path
@@ -46,6 +47,7 @@ class Setup:
     cells: int
     lanes: int
     gpu_layers: int
+    flash_attention: bool | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Setup:
             "n_threads": self.threads,
             "n_gpu_layers": self.gpu_layers,
             "kv_cells": self.cells,
+            **({} if self.flash_attention is None else {"flash_attention": self.flash_attention}),
         }
 
 
