@@ -1,5 +1,16 @@
-"""MLX on Apple silicon: the runtime's descriptor. This version has no backend for it yet."""
+"""Language models through MLX, on Apple silicon.
 
+The names below import their backend, and with it the SDK, when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from llama_pajamas_run_core.runtimes.packages import lazy_backends
 from llama_pajamas_run_mlx.runtime import RUNTIME
 
-__all__ = ["RUNTIME"]
+if TYPE_CHECKING:
+    from llama_pajamas_run_mlx.llm import MLXLLMBackend as MLXLLMBackend
+
+__all__ = ["RUNTIME", "MLXLLMBackend"]
+
+__getattr__ = lazy_backends(__name__, RUNTIME)

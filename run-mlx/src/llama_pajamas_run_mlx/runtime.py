@@ -1,7 +1,8 @@
 """What run-mlx is. Imports no SDK."""
 
-from llama_pajamas_run_core.runtimes.info import RuntimeInfo
+from llama_pajamas_run_core.runtimes.info import Room, RuntimeInfo
 from llama_pajamas_run_core.types.hardware import HardwareProfile
+from llama_pajamas_run_core.types.tasks import Task
 
 
 def _supports(profile: HardwareProfile) -> str | None:
@@ -15,7 +16,15 @@ def _supports(profile: HardwareProfile) -> str | None:
 RUNTIME = RuntimeInfo(
     name="mlx",
     title="MLX",
-    rooms={},  # a room is added with its backend; until then the selection says that there is none
+    rooms={
+        Task.LLM: Room(
+            "llama_pajamas_run_mlx.llm:MLXLLMBackend",
+            formats=("mlx",),
+            families="Llama, Qwen, Mistral, Gemma, Phi and all others that mlx-lm knows",
+            modules=("mlx_lm", "llguidance"),
+            install="uv pip install mlx-lm llguidance",
+        ),
+    },
     hardware="Apple silicon",
     supports=_supports,
     present="Apple silicon found",

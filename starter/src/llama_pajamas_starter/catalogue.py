@@ -50,7 +50,10 @@ def _chat(folder: Path) -> ModelEntry:
     return ModelEntry(
         "starter-chat",
         Task.LLM,
-        (Artifact("gguf", lambda: _derived("chat.gguf", sources, write), _size(folder)),),
+        (
+            Artifact("gguf", lambda: _derived("chat.gguf", sources, write), _size(folder)),
+            Artifact("mlx", lambda: folder, _size(folder)),  # mlx-lm reads Hugging Face's checkpoints as they are
+        ),
         "A small voice assistant: arithmetic, units, dates, home control, tool calls (Qwen3 architecture).",
         created=_RELEASED,
         default=True,

@@ -53,7 +53,8 @@ INSTALLED = {
 }
 L, V, S, T = Task.LLM, Task.VISION, Task.STT, Task.TTS
 UNIVERSAL = {L: "gguf", V: "onnx", S: "gguf", T: "onnx"}
-MAC_TODAY = {L: "gguf", V: "onnx", S: "gguf", T: "system"}
+MAC_TODAY = {L: "mlx", V: "onnx", S: "gguf", T: "system"}
+OLD_MAC_TODAY = {**MAC_TODAY, L: "gguf"}
 TENSORRT = {L: "tensorrt", V: "tensorrt", S: "tensorrt", T: "onnx"}
 #: (machine, installed) -> task -> runtime. With no packages nothing is chosen; gguf alone does language and speech.
 EXPECTED = {
@@ -61,7 +62,7 @@ EXPECTED = {
     ("macbook-m3-max", "planned"): {L: "mlx", V: "coreml", S: "coreml", T: "system"},
     ("macbook-air-m1-8gb", "today"): MAC_TODAY,
     ("macbook-air-m1-8gb", "planned"): {L: "mlx", V: "coreml", S: "coreml", T: "system"},
-    ("mac-mini-m1-macos-12", "today"): MAC_TODAY,
+    ("mac-mini-m1-macos-12", "today"): OLD_MAC_TODAY,
     ("mac-mini-m1-macos-12", "planned"): {L: "gguf", V: "coreml", S: "coreml", T: "system"},
     ("macbook-intel-2019", "today"): UNIVERSAL,
     ("macbook-intel-2019", "planned"): UNIVERSAL,
@@ -167,8 +168,8 @@ def test_reasons_say_what_to_do():
     assert found["mlx"] == "MLX needs a Mac with Apple silicon"
     assert reasons("server-h200", Task.LLM, [])["tensorrt"] == "the package llama-pajamas-run-tensorrt is not installed"
     today = reasons("macbook-m3-max", Task.LLM, INSTALLED["today"])
-    assert today["mlx"] == "run-mlx has no room for language in this version"
-    assert today["gguf"] == "runs on any CPU or GPU"
+    assert today["mlx"] == "native on Apple silicon, and efficient"
+    assert today["gguf"] == "ranked after MLX; runs on any CPU or GPU"
     assert today["tensorrt"] == "no NVIDIA GPU: no NVIDIA driver is installed"
     assert (
         reasons("server-gtx-1080", Task.LLM, INSTALLED["planned"])["tensorrt"]

@@ -46,6 +46,10 @@ class Backend(ABC):
     def _unload(self) -> None:
         """Free what :meth:`_load` made. Runs on the owner thread, once per load."""
 
+    def _open_thread(self) -> OwnerThread:
+        """The thread to load a model on. A runtime whose library wants one thread for all its models overrides this."""
+        return OwnerThread(f"{self.runtime}-{self.task}")
+
     def load_model(self, model: str | PathLike[str], **options: Any) -> Self:
         """Load a model, in place of the one that is loaded.
 
@@ -61,7 +65,7 @@ class Backend(ABC):
             MissingDependency: the runtime's package is not installed.
         """
         self.close()
-        owner = OwnerThread(f"{self.runtime}-{self.task}")
+        owner = self._open_thread()
         path = Path(model).expanduser()
         try:
             owner.run(lambda: self._load(path, **options))

@@ -1,0 +1,1 @@
+"""Continuous batching over mlx-lm's batch generator."""

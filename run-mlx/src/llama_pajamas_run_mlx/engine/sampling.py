@@ -1,0 +1,259 @@
+"""Choosing a token from logits: what mlx-lm's batch generator calls for every sequence of a step."""
+
+import codecs
+import logging
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+from llama_pajamas_run_core.errors import BadInput, InferenceError
+from llama_pajamas_run_core.types.chat import GenerationOptions, TokenLogprob
+from llama_pajamas_run_mlx.chat.plan import AnswerPlan
+from llama_pajamas_run_mlx.engine.output import visible
+from llama_pajamas_run_mlx.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """Everything that decides which token comes next. The defaults apply where neither request nor model say anything.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_k: only the k likeliest tokens; 0 switches it off.
+        top_p: nucleus sampling; 1 switches it off.
+        min_p: least probability relative to the likeliest; 0 switches it off.
+        repeat_penalty: divides the logits of recent tokens, of the prompt too; 1 switches it off.
+        repeat_window: how many recent tokens.
+        presence_penalty: subtracted once from the logits of tokens in the answer.
+        frequency_penalty: subtracted for each time a token is in the answer.
+        seed: of the random numbers.
+        logit_bias: added to the logits of tokens.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_window: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = 0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_model(cls, config: Mapping[str, Any]) -> Self:
+        """What a model's ``generation_config.json`` wants."""
+        names = {"temperature": float, "top_k": int, "top_p": float, "min_p": float}
+        found: dict[str, Any] = {}
+        for name, kind in (*names.items(), ("repetition_penalty", float)):
+            value = config.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+                found["repeat_penalty" if name == "repetition_penalty" else name] = kind(value)
+        if config.get("do_sample") is False:
+            found["temperature"] = 0.0
+        return cls(**found)
+
+    def resolve(self, options: GenerationOptions) -> "SamplingSettings":
+        """A request's settings over the model's.
+
+        Raises:
+            BadInput: the repeat penalty is 0, by which nothing can be divided.
+        """
+
+        def pick(asked: T | None, default: T) -> T:
+            return default if asked is None else asked
+
+        if options.repeat_penalty is not None and options.repeat_penalty <= 0:
+            raise BadInput("repeat_penalty must be more than 0; 1 switches it off.", param="repeat_penalty")
+        return SamplingSettings(
+            temperature=pick(options.temperature, self.temperature),
+            top_k=pick(options.top_k, self.top_k),
+            top_p=pick(options.top_p, self.top_p),
+            min_p=pick(options.min_p, self.min_p),
+            repeat_penalty=pick(options.repeat_penalty, self.repeat_penalty),
+            repeat_window=self.repeat_window,
+            presence_penalty=pick(options.presence_penalty, self.presence_penalty),
+            frequency_penalty=pick(options.frequency_penalty, self.frequency_penalty),
+            seed=random.getrandbits(32) if options.seed is None else options.seed & 0xFFFFFFFFFFFFFFFF,
+            logit_bias=options.logit_bias,
+        )
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether logits are changed before a token is drawn."""
+        return bool(self.logit_bias or self.repeat_penalty != 1 or self.presence_penalty or self.frequency_penalty)
+
+
+def greedy(logprobs: mx.array) -> mx.array:
+    """The likeliest tokens, int [b]: shared by all greedy sequences, so that a step asks once for all of them."""
+    return mx.argmax(logprobs, axis=-1)
+
+
+class Sampler:
+    """Draws one sequence's tokens, in llama.cpp's order: top-k, top-p, min-p, temperature.
+
+    Args:
+        settings: of the request.
+    """
+
+    def __init__(self, settings: SamplingSettings) -> None:
+        self._settings = settings
+        self._key = mx.random.key(settings.seed)
+
+    def __call__(self, logprobs: mx.array) -> mx.array:
+        """From log probabilities [1, v] to a token, int [1]."""
+        settings = self._settings
+        if 0 < settings.top_k < logprobs.shape[-1]:
+            logprobs = apply_top_k(logprobs, settings.top_k)
+        if settings.top_p < 1:
+            # 0 would leave nothing; llama.cpp too keeps the likeliest.
+            logprobs = apply_top_p(logprobs, max(settings.top_p, 1e-6))
+        if settings.min_p > 0:
+            logprobs = apply_min_p(logprobs, settings.min_p)
+        self._key, key = mx.random.split(self._key)
+        return mx.random.categorical(logprobs * (1 / settings.temperature), key=key)
+
+
+class Steering:
+    """One sequence's bias, penalties and grammar, in llama.cpp's order, and the logits before all of these.
+
+    An error in here must not end the step of the other sequences: it is kept in :attr:`error` for the engine.
+
+    Args:
+        settings: of the request.
+        plan: what the answer is held to.
+        tokenizer: of the model.
+        prompt: its tokens, which the repeat penalty counts too.
+        report: whether the logits are kept for a report.
+    """
+
+    def __init__(
+        self,
+        settings: SamplingSettings,
+        plan: AnswerPlan,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        *,
+        report: bool,
+    ) -> None:
+        self.error: Exception | None = None
+        self.logits: deque[mx.array] = deque()
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._trigger = plan.trigger
+        self._visible = visible(tokenizer, plan)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._matcher = None if plan.grammar is None else self._match(plan.grammar)
+        self._recent = deque(prompt, maxlen=max(settings.repeat_window, 1))
+        self._counts: Counter[int] = Counter()
+        self._report = report
+        self._began = False
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """Logits [1, v] of the next token, given all tokens so far [n]."""
+        if self._report:
+            self.logits.append(logits)
+        if self.error is not None:
+            return logits
+        try:
+            if self._began:
+                self._take(int(tokens[-1].item()))
+            self._began = True
+            return self._constrain(self._penalize(self._bias(logits)))
+        except Exception as error:
+            _log.exception("a step of one sequence failed")
+            self.error = error
+            return logits
+
+    def _take(self, token: int) -> None:
+        self._recent.append(token)
+        self._counts[token] += 1
+        if self._matcher is not None:
+            if not self._matcher.consume_token(token):
+                raise InferenceError(f"The required format could not be kept: {self._matcher.get_error()}")
+        elif self._trigger is not None:
+            text = self._decoder.decode(self._tokenizer.piece(token, special=token in self._visible))
+            if (found := self._trigger.push(text)) is not None:
+                self._begin(*found)
+
+    def _begin(self, grammar: str, begun: str) -> None:
+        """Follow a grammar from now on; where what is written of it already does not fit, there is none to follow."""
+        matcher = self._match(grammar)
+        tokens = self._tokenizer.guide.tokenize_str(begun) if begun else []
+        if matcher.try_consume_tokens(tokens) == len(tokens):
+            self._matcher = matcher
+
+    def _match(self, grammar: str) -> LLMatcher:
+        matcher = LLMatcher(self._tokenizer.guide, grammar)
+        if matcher.is_error():
+            raise InferenceError(f"The required format could not be followed: {matcher.get_error()}")
+        return matcher
+
+    def _bias(self, logits: mx.array) -> mx.array:
+        if self._settings.logit_bias:
+            places = mx.array(list(self._settings.logit_bias))
+            logits = logits.at[:, places].add(mx.array(list(self._settings.logit_bias.values())))
+        return logits
+
+    def _penalize(self, logits: mx.array) -> mx.array:
+        settings = self._settings
+        if settings.repeat_penalty != 1 and settings.repeat_window and self._recent:
+            places = mx.array(sorted(set(self._recent)))
+            found = logits[:, places]
+            scaled = mx.where(found > 0, found / settings.repeat_penalty, found * settings.repeat_penalty)
+            logits[:, places] = scaled
+        if (settings.presence_penalty or settings.frequency_penalty) and self._counts:
+            places = mx.array(list(self._counts))
+            counts = mx.array([float(count) for count in self._counts.values()])
+            logits = logits.at[:, places].subtract(settings.presence_penalty + settings.frequency_penalty * counts)
+        return logits
+
+    def _constrain(self, logits: mx.array) -> mx.array:
+        if self._matcher is None:
+            return logits
+        if self._matcher.is_stopped() and not self._matcher.is_error():
+            allowed = np.zeros(self._tokenizer.size, np.bool_)
+            allowed[list(self._tokenizer.ends)] = True
+        else:
+            allowed = self._tokenizer.allowed(self._matcher)
+        if not allowed.any():
+            raise InferenceError("No token of this model continues the required format.")
+        return mx.where(mx.array(allowed)[None], logits, -math.inf)
+
+
+def logprob(logits: npt.NDArray[np.float32], token: int, alternatives: int, tokenizer: Tokenizer) -> TokenLogprob:
+    """How likely a token was by the model itself, before any sampling settings.
+
+    Args:
+        logits: of its place, float32 [v].
+        token: the chosen one.
+        alternatives: how many of the likeliest to report beside it.
+        tokenizer: of the model.
+    """
+    peak = logits.max()
+    total = float(peak) + math.log(float(np.exp(logits - peak, dtype=np.float64).sum()))
+
+    def report(number: int, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        data = tokenizer.piece(number, special=True)
+        return TokenLogprob(data.decode("utf-8", "replace"), data, float(logits[number]) - total, top)
+
+    if not alternatives:
+        return report(token)
+    count = min(alternatives, len(logits))
+    likeliest = np.argpartition(-logits, count - 1)[:count]
+    ordered = likeliest[np.argsort(-logits[likeliest], kind="stable")]
+    return report(token, tuple(report(int(number)) for number in ordered))

@@ -1,0 +1,181 @@
+"""Language models in MLX's format, through mlx-lm."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from llama_pajamas_run_core.backends.generation import Generation
+from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
+from llama_pajamas_run_core.backends.owner import OwnerThread
+from llama_pajamas_run_core.errors import BadInput, ContextTooLong, LoadError, Unsupported
+from llama_pajamas_run_core.types.chat import Chat, GenerationRequest
+from llama_pajamas_run_mlx._session import SharedThread, load_language_model
+from llama_pajamas_run_mlx.chat.plan import AnswerPlan, plan_chat, plan_text
+from llama_pajamas_run_mlx.chat.template import ChatTemplate
+from llama_pajamas_run_mlx.engine.engine import Engine
+from llama_pajamas_run_mlx.engine.request import Request
+from llama_pajamas_run_mlx.engine.sampling import SamplingSettings
+from llama_pajamas_run_mlx.options import LoadOptions
+from llama_pajamas_run_mlx.tokenizer import Tokenizer
+
+_DEFAULT_CONTEXT: Final = 8192
+_DEFAULT_LANES: Final = 8
+_DEFAULT_BATCH: Final = 512
+_DEFAULT_CACHE_MB: Final = 512
+_MAX_WAITING: Final = 256
+
+
+class MLXLLMBackend(LLMBackend):
+    """A language model in mlx-lm, with continuous batching: requests from any number of threads share its steps.
+
+    Args:
+        model: a folder with config.json, safetensors and tokenizer.json: one converted for MLX, or a Hugging Face
+            checkpoint of an architecture that mlx-lm runs.
+        options: the fields of :class:`LoadOptions`: ``n_ctx``, ``n_lanes``, ``dtype``, ...
+
+    Raises:
+        LoadError: the folder is missing, damaged, or of an architecture that mlx-lm does not run.
+        OutOfMemory: there is not enough memory.
+        BadInput: an option is out of range.
+    """
+
+    runtime: ClassVar[str] = "mlx"
+
+    _engine: Engine
+    _tokenizer: Tokenizer
+    _template: ChatTemplate | None
+
+    def _open_thread(self) -> OwnerThread:
+        return SharedThread()
+
+    def _load(self, path: Path, **options: Any) -> None:
+        asked = LoadOptions.of(options)
+        adapter = None if asked.adapter is None else Path(asked.adapter).expanduser()
+        model, wrapped, config = load_language_model(path, dtype=asked.dtype, adapter=adapter)
+        text_config = config.get("text_config") or config
+        trained = int(text_config.get("max_position_embeddings") or _DEFAULT_CONTEXT)
+        self._context_length = asked.n_ctx or min(trained, _DEFAULT_CONTEXT)
+        self._lanes = asked.n_lanes or _DEFAULT_LANES
+        self._tokenizer = Tokenizer(wrapped, path, size=_try_out(model, path), max_tokens=self._context_length)
+        source = asked.chat_template or wrapped._tokenizer.chat_template
+        self._template = ChatTemplate(wrapped._tokenizer, source) if isinstance(source, str) else None
+        self._defaults = SamplingSettings.of_model(_generation_config(path))
+        cache_mb = _DEFAULT_CACHE_MB if asked.prompt_cache_mb is None else asked.prompt_cache_mb
+        self._engine = Engine(
+            model,
+            self._tokenizer,
+            lanes=self._lanes,
+            batch=asked.n_batch or _DEFAULT_BATCH,
+            cache_bytes=cache_mb << 20,
+            max_waiting=_MAX_WAITING,
+        )
+        self._facts = _facts(model, config)
+
+    def _unload(self) -> None:
+        self._engine.close()
+        del self._engine, self._tokenizer, self._template
+        mx.clear_cache()
+
+    @property
+    def capabilities(self) -> LLMCapabilities:
+        template = self._template if self.loaded else None
+        return LLMCapabilities(
+            chat=template is not None, tools=template is not None and template.tools, json=True, logprobs=True
+        )
+
+    @property
+    def context_length(self) -> int:
+        self._ready()
+        return self._context_length
+
+    @property
+    def lanes(self) -> int:
+        return self._lanes if self.loaded else 1
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        if not self.loaded:
+            return {}
+        return {**self._facts, "context_length": self._context_length, "lanes": self._lanes}
+
+    def _submit(self, request: GenerationRequest, generation: Generation) -> None:
+        options = request.options
+        self._tokenizer.check(list(options.logit_bias))
+        prompt, plan = self._plan(request)
+        needed = len(prompt) + (options.max_tokens or 1)
+        if needed > self._context_length:
+            raise ContextTooLong(tokens=needed, limit=self._context_length)
+        settings = self._defaults.resolve(options)
+        room = self._context_length - len(prompt)
+        self._engine.submit(
+            Request(generation, prompt, plan, settings, options, room=room, tokenizer=self._tokenizer), self._ready()
+        )
+
+    def _count(self, request: GenerationRequest) -> int:
+        return len(self._encode(request.input)[0])
+
+    def _plan(self, request: GenerationRequest) -> tuple[list[int], AnswerPlan]:
+        source, response_format = request.input, request.options.response_format
+        tokens, text = self._encode(source)
+        if not isinstance(source, Chat):
+            return tokens, plan_text(response_format, self._tokenizer)
+        plan = plan_chat(
+            source, response_format, template=self._chat_template(), prompt=text, tokenizer=self._tokenizer
+        )
+        return tokens, plan
+
+    def _encode(self, source: Chat | str | tuple[int, ...]) -> tuple[list[int], str]:
+        """The tokens of an input, and its text where it has one."""
+        text = ""
+        if isinstance(source, Chat):
+            text = self._chat_template().render(source)
+            tokens = self._tokenizer.encode(text, add_special=False)
+        elif isinstance(source, str):
+            text, tokens = source, self._tokenizer.encode(source)
+        else:
+            tokens = list(source)
+            self._tokenizer.check(tokens)
+        if not tokens:
+            raise BadInput("The prompt is empty.", param="prompt")
+        return tokens, text
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            raise Unsupported("This model has no chat template.", hint="Use raw completions.", param="model")
+        return self._template
+
+
+def _try_out(model: nn.Module, path: Path) -> int:
+    """See that a model computes; how many tokens it gives logits for."""
+    try:
+        logits = model(mx.array([[0]]))
+        mx.eval(logits)
+    except Exception as error:
+        raise LoadError(f"{path} is damaged: it computes nothing ({error}).") from error
+    return int(logits.shape[-1])
+
+
+def _generation_config(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads((path / "generation_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _facts(model: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:
+    arrays = [array for _, array in tree_flatten(model.parameters())]
+    kinds = [array for array in arrays if mx.issubdtype(array.dtype, mx.floating)]
+    quantization = config.get("quantization") or {}
+    return {
+        "architecture": str(config["model_type"]),
+        "device": "gpu" if mx.default_device() == mx.gpu else "cpu",
+        "dtype": str(kinds[0].dtype).removeprefix("mlx.core.") if kinds else "unknown",
+        "bits": quantization.get("bits"),
+        "memory": {"weights": sum(array.nbytes for array in arrays)},
+    }

@@ -1,0 +1,53 @@
+"""How an MLX language model is loaded."""
+
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import Any, Self
+
+from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_mlx._session import DTYPES
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What :class:`MLXLLMBackend` can be told about a model. None always means "choose for me".
+
+    Attributes:
+        n_ctx: the most tokens of one conversation, answer included; None for what the model was trained for, at most
+            8192.
+        n_lanes: how many requests are worked on at once; others wait. None for 8.
+        n_batch: the most tokens of a prompt computed in one step; None for 512.
+        dtype: what to compute in: "float32", "float16" or "bfloat16"; None for what the weights are stored in.
+        prompt_cache_mb: megabytes of keys and values kept of conversations that have ended, so that their next turn
+            need not be read from the beginning; None for 512, 0 for none.
+        chat_template: a Jinja template instead of the model's own.
+        adapter: folder of a LoRA adapter made by mlx-lm, applied to all requests.
+    """
+
+    n_ctx: int | None = None
+    n_lanes: int | None = None
+    n_batch: int | None = None
+    dtype: str | None = None
+    prompt_cache_mb: int | None = None
+    chat_template: str | None = None
+    adapter: str | PathLike[str] | None = None
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Self:
+        """From keyword arguments.
+
+        Raises:
+            BadInput: there is no such option, or a value is out of range.
+        """
+        known = [known.name for known in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise BadInput(f"There is no load option {name!r}; there are {', '.join(known)}.", param=name)
+        made = cls(**options)
+        for name, least in (("n_ctx", 1), ("n_lanes", 1), ("n_batch", 1), ("prompt_cache_mb", 0)):
+            value = getattr(made, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise BadInput(f"{name} must be a whole number of at least {least}, not {value!r}.", param=name)
+        if made.dtype is not None and made.dtype not in DTYPES:
+            raise BadInput(f"dtype is one of {', '.join(DTYPES)}, not {made.dtype!r}.", param="dtype")
+        return made
