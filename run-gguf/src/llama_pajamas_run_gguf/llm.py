@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import llama_cpp
 import numpy as np
@@ -16,7 +16,7 @@ from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
 from llama_pajamas_run_core.errors import BadInput, Busy, ContextTooLong, Unsupported
 from llama_pajamas_run_core.types.chat import Chat, GenerationOptions, GenerationRequest
 from llama_pajamas_run_gguf import devices, memory, metadata
-from llama_pajamas_run_gguf._session import MAX_SEQUENCES, ContextSettings, Session
+from llama_pajamas_run_gguf._session import MAX_SEQUENCES, ContextSettings, Session, check_file
 from llama_pajamas_run_gguf.chat.plan import AnswerPlan, plan_chat, plan_text
 from llama_pajamas_run_gguf.chat.template import ChatTemplate
 from llama_pajamas_run_gguf.engine.adapters import Adapters
@@ -27,11 +27,15 @@ from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
+from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.engine.speculation import MAX_DRAFT, LookupDrafter, Speculator
 from llama_pajamas_run_gguf.memory import Fixed, Footprint, Plan, Rehearsal
 from llama_pajamas_run_gguf.options import LoadOptions
 from llama_pajamas_run_gguf.threads import default_threads
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llama_pajamas_run_gguf.engine.media import Projector
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ class GGUFLLMBackend(LLMBackend):
     _tokenizer: Tokenizer
     _template: ChatTemplate | None
     _footprint: Footprint
+    _projector: "Projector | None"
 
     def _load(self, path: Path, **options: Any) -> None:
         asked = LoadOptions.of(options)
@@ -95,6 +100,8 @@ class GGUFLLMBackend(LLMBackend):
             settings = replace(settings, outputs=min(settings.outputs, settings.batch))
             plan = Plan.of(context, settings, gpu_layers)
             host, gpu = devices.host_memory_free(), devices.gpu_memory_free()
+            beside = sum(_size(file) for file in (asked.projector, asked.draft_model) if file is not None)
+            host = None if host is None else max(host - beside, 0)
             if asked.kv_cells is None:
                 plan = memory.modest(plan, rehearsal.measure(plan), host, gpu)
             fixed = Fixed(
@@ -124,7 +131,17 @@ class GGUFLLMBackend(LLMBackend):
             self._adapters.load(name, Path(file).expanduser(), 1.0)
         self._context, self._engine = None, None
         self._draft: ModelDrafter | None = None
+        self._projector = None
         if session.generates:
+            if asked.projector is not None:
+                from llama_pajamas_run_gguf.engine.media import Projector  # not every build of llama.cpp has mtmd
+
+                self._projector = Projector(
+                    Path(asked.projector).expanduser(),
+                    session,
+                    threads=plan.settings.threads,
+                    batch=plan.settings.batch,
+                )
             self._open_engine(session, plan.settings, self._speculator(asked, plan))
 
     def _speculator(self, asked: LoadOptions, plan: Plan) -> Speculator | None:
@@ -154,6 +171,7 @@ class GGUFLLMBackend(LLMBackend):
             cache,
             self._adapters,
             speculator,
+            self._projector,
             lanes=self._lanes,
             batch=settings.batch,
             outputs=settings.outputs,
@@ -167,7 +185,9 @@ class GGUFLLMBackend(LLMBackend):
             self._embedder.close()
         if self._draft is not None:
             self._draft.close()
-        self._engine = self._embedder = self._draft = None
+        if self._projector is not None:
+            self._projector.close()
+        self._engine = self._embedder = self._draft = self._projector = None
         self._tokenizer.close()
         self._session.close()
 
@@ -179,6 +199,8 @@ class GGUFLLMBackend(LLMBackend):
             tools=generates and self._template is not None,
             json=generates,
             logprobs=generates,
+            images=self._projector is not None and self._projector.sees,
+            audio=self._projector is not None and self._projector.hears,
             embeddings=True,
             adapters=generates,
         )
@@ -247,7 +269,7 @@ class GGUFLLMBackend(LLMBackend):
         options = request.options
         self._tokenizer.check(list(options.logit_bias))
         adapter = self._adapters.find(options.adapter)
-        prompt, plan = self._plan(request)
+        prompt, spans, plan = self._plan(request)
         self._check_room(prompt, options)
         engine.submit(
             Request(
@@ -261,12 +283,13 @@ class GGUFLLMBackend(LLMBackend):
                 adapter=adapter,
                 grammar=plan.grammar,
                 logprobs=options.logprobs,
+                spans=spans,
             ),
             self._ready(),
         )
 
     def _count(self, request: GenerationRequest) -> int:
-        return len(self._encode(request.input))
+        return len(self._encode(request.input)[0])
 
     def _embed(self, inputs: Sequence[str | tuple[int, ...]]) -> tuple[npt.NDArray[np.float32], int]:
         embedder, owner = self._embedder, self._ready()
@@ -277,22 +300,21 @@ class GGUFLLMBackend(LLMBackend):
         rows = [owner.run(lambda part=part: embedder.embed(part)) for part in embedder.batches(encoded)]  # type: ignore[misc]
         return np.concatenate(rows), sum(len(tokens) for tokens in encoded)
 
-    def _plan(self, request: GenerationRequest) -> tuple[list[int], AnswerPlan]:
+    def _plan(self, request: GenerationRequest) -> tuple[list[int], Sequence[Span], AnswerPlan]:
         source, response_format = request.input, request.options.response_format
         if not isinstance(source, Chat):
-            return self._encode(source), plan_text(response_format)
+            return *self._encode(source), plan_text(response_format)
         template = self._chat_template()
-        text = template.render(source)
+        text = template.render(source, self._projector.marker if self._projector else "")
         plan = plan_chat(
             source, response_format, style=template.style, tags=template.tags, template=template.source, prompt=text
         )
-        return self._tokenizer.encode(text, add_special=not template.begins(text)), plan
+        return *self._encode_chat(source, text), plan
 
-    def _encode(self, source: Chat | str | tuple[int, ...]) -> list[int]:
+    def _encode(self, source: Chat | str | tuple[int, ...]) -> tuple[list[int], Sequence[Span]]:
         if isinstance(source, Chat):
-            template = self._chat_template()
-            text = template.render(source)
-            return self._tokenizer.encode(text, add_special=not template.begins(text))
+            text = self._chat_template().render(source, self._projector.marker if self._projector else "")
+            return self._encode_chat(source, text)
         if isinstance(source, str):
             tokens = self._tokenizer.encode(source)
         else:
@@ -300,7 +322,17 @@ class GGUFLLMBackend(LLMBackend):
             self._tokenizer.check(tokens)
         if not tokens:
             raise BadInput("The prompt is empty.", param="prompt")
-        return tokens
+        return tokens, ()
+
+    def _encode_chat(self, chat: Chat, text: str) -> tuple[list[int], Sequence[Span]]:
+        add_special = not self._chat_template().begins(text)
+        media = [item for message in chat.messages for item in message.media]
+        if not media or self._projector is None:
+            return self._tokenizer.encode(text, add_special=add_special), ()
+        tokens, spans = self._projector.tokenize(text, media, add_special=add_special)
+        if spans and spans[-1].end == len(tokens):
+            raise BadInput("The model's chat template puts nothing behind the last picture.", param="messages")
+        return tokens, spans
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
@@ -315,3 +347,9 @@ class GGUFLLMBackend(LLMBackend):
 
 def _guesses(asked: LoadOptions) -> bool:
     return asked.speculation == "lookup" or (asked.draft_model is not None and asked.speculation != "off")
+
+
+def _size(file: str | PathLike[str]) -> int:
+    path = Path(file).expanduser()
+    check_file(path)
+    return path.stat().st_size

@@ -20,7 +20,7 @@ _last = 0
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _receive(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+def receive(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     global _last
     if level == _CONTINUED:
         level = _last
@@ -36,7 +36,7 @@ def _receive(level: int, text: bytes, _: ctypes.c_void_p) -> None:
 
 def install() -> None:
     """Send llama.cpp's and ggml's lines to this module's logger."""
-    llama_cpp.llama_log_set(_receive, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(receive, ctypes.c_void_p(0))
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class LoadOptions:
             "off" (None) never guesses. A step of several tokens may be rounded otherwise than one of a single token.
         draft_model: a smaller GGUF model with the same vocabulary that guesses instead, or None.
         chat_template: a Jinja template instead of the model's own.
+        projector: the GGUF file ("mmproj") that lets a multimodal model see or hear, or None.
         adapters: LoRA adapters to load beside the model: GGUF files by the names that requests give. More can be loaded
             later, with :meth:`GGUFLLMBackend.load_adapter`.
     """
@@ -47,6 +48,7 @@ class LoadOptions:
     speculation: str | None = None
     draft_model: str | PathLike[str] | None = None
     chat_template: str | None = None
+    projector: str | PathLike[str] | None = None
     adapters: Mapping[str, str | PathLike[str]] = field(default_factory=dict)
 
     @classmethod

@@ -76,13 +76,17 @@ class ChatTemplate:
         """Whether a rendered conversation already begins as texts for this model do."""
         return bool(self._bos) and text.startswith(self._bos)
 
-    def render(self, chat: Chat) -> str:
+    def render(self, chat: Chat, marker: str = "") -> str:
         """The conversation as one text that ends where the model's answer begins.
+
+        Args:
+            chat: the conversation.
+            marker: what stands for a picture or sound in the text.
 
         Raises:
             BadInput: the template refuses the conversation, or cannot render it.
         """
-        messages = [self._message(message) for message in chat.messages]
+        messages = [self._message(message, marker) for message in chat.messages]
         tools = [] if chat.tool_choice == "none" else [_tool(tool) for tool in chat.tools]
         if not self._calls:
             messages = wording.write_calls(messages, self.style)
@@ -141,11 +145,11 @@ class ChatTemplate:
                 return calls, results, quoted
         return False, results, False
 
-    def _message(self, message: Message) -> dict[str, Any]:
+    def _message(self, message: Message, marker: str = "") -> dict[str, Any]:
         role = message.role
         if role == "developer" and not self._developer:
             role = "system"
-        rendered: dict[str, Any] = {"role": role, "content": message.text}
+        rendered: dict[str, Any] = {"role": role, "content": _content(message, marker)}
         if message.name is not None:
             rendered["name"] = message.name
         if message.tool_calls:
@@ -171,6 +175,12 @@ class ChatTemplate:
     def _id(self, call: str) -> str:
         """Mistral's templates insist on ids of nine letters."""
         return hashlib.sha256(call.encode()).hexdigest()[:9] if self.style is ToolStyle.MISTRAL else call
+
+
+def _content(message: Message, marker: str) -> str:
+    if message.content is None or isinstance(message.content, str):
+        return message.text
+    return "".join(part if isinstance(part, str) else marker for part in message.content)
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

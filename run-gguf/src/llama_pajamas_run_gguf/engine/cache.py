@@ -10,6 +10,7 @@ import numpy as np
 
 from llama_pajamas_run_gguf import _quick
 from llama_pajamas_run_gguf.engine.cells import CellLedger
+from llama_pajamas_run_gguf.engine.spans import Span
 
 #: A shorter common beginning is not worth a copy.
 MIN_SHARED = 4
@@ -24,6 +25,7 @@ class Slot:
         key: sequences share only with those of the same key (the LoRA adapter that made their keys and values).
         tokens: what the cache holds, in order.
         cells: the ledger's numbers for them.
+        spans: pictures and sounds among the tokens.
         busy: whether a request is using it.
         used: when it was used last, for eviction.
     """
@@ -32,8 +34,17 @@ class Slot:
     key: Hashable = None
     tokens: "array[int]" = field(default_factory=lambda: array("i"))
     cells: list[int] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     busy: bool = False
     used: int = 0
+
+    def whole(self, length: int) -> int:
+        """The longest beginning of at most so many tokens that cuts no picture or sound in two."""
+        return min([span.start for span in self.spans if span.start < length < span.end], default=length)
+
+    def position(self, length: int) -> int:
+        """llama.cpp's position of the token behind so many."""
+        return length - sum(span.tokens - span.positions for span in self.spans if span.end <= length)
 
 
 class SequenceCache:
@@ -107,9 +118,11 @@ class SequenceCache:
         """Cut a sequence; what cannot be cut is cleared."""
         if length >= len(slot.tokens):
             return
-        if length <= 0 or not _quick.memory_seq_rm(self._memory, slot.id, length, -1):
+        length = slot.whole(length)
+        if length <= 0 or not _quick.memory_seq_rm(self._memory, slot.id, slot.position(length), -1):
             self.clear(slot)
             return
+        slot.spans = [span for span in slot.spans if span.end <= length]
         self.ledger.release(slot.cells[length:])
         del slot.cells[length:], slot.tokens[length:]
 
@@ -118,6 +131,7 @@ class SequenceCache:
         _quick.memory_seq_rm(self._memory, slot.id, -1, -1)
         self.ledger.release(slot.cells)
         slot.cells.clear()
+        slot.spans.clear()
         del slot.tokens[:]
 
     def drop_idle(self) -> None:
@@ -147,7 +161,7 @@ class SequenceCache:
                 continue
             if not self._rewinds and slot.busy:
                 continue
-            common = min(common_length(wanted, np.frombuffer(slot.tokens, np.int32)), len(wanted) - 1)
+            common = slot.whole(min(common_length(wanted, np.frombuffer(slot.tokens, np.int32)), len(wanted) - 1))
             if common > length and self._usable(slot, common):
                 best, length = slot, common
         return best, length if best is not None else 0
@@ -156,14 +170,16 @@ class SequenceCache:
         if not self._rewinds:
             return length == len(slot.tokens)
         oldest = _quick.memory_seq_pos_min(self._memory, slot.id)
-        return bool(0 <= oldest <= max(0, length - self._window) if self._window else oldest == 0)
+        start = slot.position(length) - self._window if self._window else 0
+        return bool(0 <= oldest <= max(0, start))
 
     def _fork(self, source: Slot, target: Slot, length: int) -> None:
-        _quick.memory_seq_cp(self._memory, source.id, target.id, 0, length)
+        _quick.memory_seq_cp(self._memory, source.id, target.id, 0, source.position(length))
         cells = source.cells[:length]
         self.ledger.share(cells)
         target.cells.extend(cells)
         target.tokens.extend(source.tokens[:length])
+        target.spans.extend(span for span in source.spans if span.end <= length)
 
 
 def common_length(one: "np.ndarray[Any, np.dtype[np.int32]]", other: "np.ndarray[Any, np.dtype[np.int32]]") -> int:

@@ -18,6 +18,7 @@ from llama_pajamas_run_gguf.engine.cache import SequenceCache
 from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn, share
 from llama_pajamas_run_gguf.engine.sampling import Candidates, logprob, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
+from llama_pajamas_run_gguf.engine.spans import Senses
 from llama_pajamas_run_gguf.engine.speculation import Speculator
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
@@ -60,6 +61,7 @@ class Engine:
         cache: of the context.
         adapters: of the model.
         speculator: guesses tokens, or None.
+        senses: computes pictures and sounds, or None.
         lanes: how many requests are worked on at once.
         batch: the most tokens of one decode call.
         outputs: of how many of them logits can be had.
@@ -74,6 +76,7 @@ class Engine:
         cache: SequenceCache,
         adapters: Adapters,
         speculator: Speculator | None = None,
+        senses: Senses | None = None,
         *,
         lanes: int,
         batch: int,
@@ -87,6 +90,7 @@ class Engine:
         self._cache = cache
         self._adapters = adapters
         self._speculator = speculator
+        self._senses = senses
         self._outputs = outputs
         self._turn = Turn()
         self._lanes = lanes
@@ -158,6 +162,7 @@ class Engine:
         try:
             self._drop_cancelled()
             self._admit()
+            self._look()
             if self._running:
                 self._decode()
         except Exception as error:  # a broken engine must not leave readers waiting for ever
@@ -223,6 +228,31 @@ class Engine:
         return True
 
     # A step
+
+    def _look(self) -> None:
+        """Compute the picture or sound of one sequence whose turn it is, so that the others go on in between."""
+        waiting = [sequence for sequence in self._running if sequence.next_span is not None]
+        if not waiting or self._senses is None:
+            return
+        sequence = min(waiting, key=lambda sequence: sequence.order)
+        span, slot = sequence.next_span, sequence.slot
+        assert span is not None
+        assert slot is not None
+        while not self._cache.reserve(span.tokens):
+            behind = [other for other in self._running if other.order > sequence.order]
+            if not behind:
+                self._put_back(sequence)
+                return
+            self._put_back(max(behind, key=lambda other: other.order))
+        self._adapters.apply(sequence.adapter, self._context)
+        try:
+            self._senses.compute(span, self._context, slot.id, slot.position(span.start))
+        except InferenceError as error:
+            self._fail(sequence, error)
+            self._cache.clear(slot)
+            return
+        self._cache.extend(slot, sequence.tokens[span.start : span.end])
+        slot.spans.append(span)
 
     def _decode(self) -> None:
         plan, answering = self._plan()
@@ -290,7 +320,7 @@ class Engine:
             chunk = sequence.tokens[start : start + work.count] + work.draft
             due = start + work.count == len(sequence.tokens)
             self._cache.extend(slot, chunk)
-            places = self._batch.add(chunk, start, slot.id, wanted=len(work.draft) + 1 if due else 0)
+            places = self._batch.add(chunk, slot.position(start), slot.id, wanted=len(work.draft) + 1 if due else 0)
             if due:
                 outputs.append((work, places))
         return outputs

@@ -80,16 +80,16 @@ def share(budget: int, reading: Many[Sequence]) -> list[tuple[Sequence, int]]:
     if not reading:
         return []
     first = min(reading, key=lambda sequence: sequence.order)
-    others = sorted((s for s in reading if s is not first), key=lambda s: (-s.priority, s.ahead, s.arrival))
-    parts = {first: min(first.ahead, max(budget // 2, 1) if others else budget)}
+    others = sorted((s for s in reading if s is not first), key=lambda s: (-s.priority, s.readable, s.arrival))
+    parts = {first: min(first.readable, max(budget // 2, 1) if others else budget)}
     left = budget - parts[first]
     for sequence in others:
         if left <= 0:
             break
-        parts[sequence] = min(sequence.ahead, left)
+        parts[sequence] = min(sequence.readable, left)
         left -= parts[sequence]
     if left > 0:
-        parts[first] += min(first.ahead - parts[first], left)
+        parts[first] += min(first.readable - parts[first], left)
     return [(sequence, count) for sequence, count in parts.items() if count > 0]
 
 

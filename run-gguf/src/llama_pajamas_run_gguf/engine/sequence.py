@@ -12,6 +12,7 @@ from llama_pajamas_run_gguf.engine.cache import Slot
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sampling import Sampler
 from llama_pajamas_run_gguf.engine.settings import SamplingSettings
+from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 _arrivals = itertools.count()
@@ -35,6 +36,7 @@ class Sequence:
         adapter: the LoRA adapter it is computed with, or None.
         grammar: GBNF that the answer follows from its first token, or None.
         logprobs: alternatives to report for each token, or None for no report.
+        spans: pictures and sounds in the prompt.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Sequence:
         adapter: Adapter | None = None,
         grammar: str | None = None,
         logprobs: int | None = None,
+        spans: Tokens[Span] = (),
     ) -> None:
         self.generation = generation
         self.tokens = array("i", prompt)
@@ -61,6 +64,7 @@ class Sequence:
         self.adapter = adapter
         self.grammar = grammar
         self.logprobs = logprobs
+        self.spans = tuple(spans)
         self.arrival = next(_arrivals)
         self.slot: Slot | None = None
         self.sampler: Sampler | None = None
@@ -81,6 +85,17 @@ class Sequence:
         return len(self.tokens) - computed
 
     @property
+    def readable(self) -> int:
+        """Tokens that can be computed next in a batch: up to the next picture or sound."""
+        return self.ahead if not self.spans else self._up_to_span()
+
+    @property
+    def next_span(self) -> Span | None:
+        """The picture or sound that has to be computed next, if it is one's turn."""
+        computed = 0 if self.slot is None else len(self.slot.tokens)
+        return next((span for span in self.spans if span.start == computed), None)
+
+    @property
     def answered(self) -> int:
         """Tokens of the answer so far."""
         return len(self.tokens) - self.prompt_length
@@ -90,6 +105,11 @@ class Sequence:
         """Whether it only needs its last token computed to go on with its answer."""
         return self.ahead == 1 and self.answered > 0
 
+    def _up_to_span(self) -> int:
+        computed = 0 if self.slot is None else len(self.slot.tokens)
+        following = [span.start for span in self.spans if span.start >= computed]
+        return min([*following, len(self.tokens)]) - computed
+
     def open(self, tokenizer: Tokenizer, vocab: Any) -> Sampler:
         """Its sampler, made when it is first wanted.
 
@@ -97,9 +117,8 @@ class Sequence:
             BadInput: llama.cpp cannot read the grammar.
         """
         if self.sampler is None:
-            self.sampler = Sampler(
-                self.settings, tokenizer=tokenizer, prompt=self.tokens, context=self.end, vocab=vocab
-            )
+            words = [token for token in self.tokens if token >= 0]
+            self.sampler = Sampler(self.settings, tokenizer=tokenizer, prompt=words, context=self.end, vocab=vocab)
             self.sampler.constrain(self.grammar)
         return self.sampler
 

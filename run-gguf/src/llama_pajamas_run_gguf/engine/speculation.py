@@ -124,7 +124,7 @@ class Speculator:
             guesses = self._drafter.propose(answering, MAX_DRAFT)
             for sequence, guess in zip(answering, guesses, strict=True):
                 self._compare(sequence, guess)
-        lucky = [s for s in answering if s.luck > 0.1 or s.steps_without_guess >= _RETRY]
+        lucky = [s for s in answering if not s.spans and (s.luck > 0.1 or s.steps_without_guess >= _RETRY)]
         for sequence in answering:
             sequence.steps_without_guess += 1
         if step is None or not lucky:
