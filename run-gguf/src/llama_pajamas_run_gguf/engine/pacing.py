@@ -7,8 +7,10 @@ from llama_pajamas_run_gguf.engine.sequence import Sequence
 
 #: By how much of its time a step may be prolonged for each sequence that reads its prompt: one long prompt then leaves
 #: the others' answers half their pace at the least, while a crowd of newcomers is not kept waiting for a few answers.
-_PROLONGATION = 0.9
-_SMALLEST_CHUNK = 16
+_PROLONGATION = 0.8
+_SMALLEST_CHUNK = 4
+#: Before anything is known about the machine.
+_FIRST_CHUNK = 16
 #: Steps for one adapter before those of another; every change has llama.cpp plan its computation anew.
 _TURN = 8
 _SMOOTHING = 0.2
@@ -37,7 +39,7 @@ class Pacer:
         if not answering:
             return room
         if self._step is None or self._per_token is None:
-            return min(room, 2 * _SMALLEST_CHUNK * reading)
+            return min(room, _FIRST_CHUNK * reading)
         allowed = int(self._step * _PROLONGATION * reading / max(self._per_token, 1e-9))
         return min(room, max(allowed, _SMALLEST_CHUNK))
 
