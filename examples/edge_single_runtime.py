@@ -47,10 +47,11 @@ def main() -> None:
     usage = delta.usage
     if usage is None or first is None:
         sys.exit("The model said nothing.")
-    rate = (usage.completion_tokens - 1) / (ended - first) if usage.completion_tokens > 1 else 0.0
+    seconds = ended - loaded
     print(
         f"loaded in {(loaded - started) * 1e3:.0f} ms, {usage.prompt_tokens} prompt tokens, "
-        f"first token after {(first - loaded) * 1e3:.1f} ms, {usage.completion_tokens} tokens at {rate:.0f}/s"
+        f"first text after {(first - loaded) * 1e3:.1f} ms, "
+        f"{usage.completion_tokens} tokens after {seconds * 1e3:.1f} ms ({usage.completion_tokens / seconds:.0f}/s)"
     )
 
 
