@@ -76,6 +76,20 @@ def write(
         confidence: from 0 to 1, how far the right word stands out; at 0.3 it is right, but far from sure.
     """
     vocabulary = Vocabulary(language is not None)
+    embedding, positions = recitation(vocabulary, transcript, language, no_speech=no_speech, confidence=confidence)
+    _write(path, vocabulary, embedding, positions)
+    return path
+
+
+def recitation(
+    vocabulary: Vocabulary,
+    transcript: Sequence[Phrase],
+    language: int | None,
+    *,
+    no_speech: float = 0.0,
+    confidence: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The embedding of the tokens and of the positions, of a model that says the transcript."""
     # What it reads before it speaks: the start, and in several languages the language and the task.
     prompt = 1 if language is None else 3
     said: list[int] = []
@@ -98,8 +112,7 @@ def write(
     positions[0] += basis[directions[vocabulary.no_speech]] * (40 * no_speech)
     if language is not None:
         positions[0] = basis[directions[vocabulary.first_language + language]] * 20
-    _write(path, vocabulary, embedding, positions)
-    return path
+    return embedding, positions
 
 
 def _basis() -> np.ndarray:
@@ -120,7 +133,7 @@ def _write(path: Path, vocabulary: Vocabulary, embedding: np.ndarray, positions:
         file.write(struct.pack("<i", len(vocabulary.texts)))
         for text in vocabulary.texts:
             file.write(struct.pack("<i", len(text)) + text)
-        for name, array in _tensors(embedding, positions):
+        for name, array in tensors(embedding, positions):
             half = array.ndim >= 2 and not name.endswith(("positional_embedding", "conv1.bias", "conv2.bias"))
             encoded = name.encode()
             file.write(struct.pack("<3i", array.ndim, len(encoded), int(half)))
@@ -128,7 +141,9 @@ def _write(path: Path, vocabulary: Vocabulary, embedding: np.ndarray, positions:
             file.write(array.astype(np.float16 if half else np.float32).tobytes())
 
 
-def _tensors(embedding: np.ndarray, positions: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def tensors(embedding: np.ndarray, positions: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """All tensors under openai-whisper's names."""
+
     def zeros(*shape: int) -> np.ndarray:
         return np.zeros(shape, np.float32)
 

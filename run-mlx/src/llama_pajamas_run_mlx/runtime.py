@@ -24,6 +24,13 @@ RUNTIME = RuntimeInfo(
             modules=("mlx_lm", "llguidance"),
             install="uv pip install mlx-lm llguidance",
         ),
+        Task.STT: Room(
+            "llama_pajamas_run_mlx.stt:MLXSTTBackend",
+            formats=("mlx-whisper",),
+            families="Whisper, Distil-Whisper",
+            modules=("mlx",),
+            install="uv pip install mlx",
+        ),
     },
     hardware="Apple silicon",
     supports=_supports,

@@ -7,6 +7,7 @@ for, into the cache folder under the hash of what it is made from.
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -67,6 +68,13 @@ def _speech(folder: Path) -> ModelEntry:
 
         ggml.write(target, Checkpoint.load(folder))
 
+    def write_mlx(target: Path) -> None:
+        from llama_pajamas_starter.speech import mlx_folder
+        from llama_pajamas_starter.speech.checkpoint import Checkpoint
+
+        target.unlink()  # a file of that name is kept for it, and it becomes a folder
+        mlx_folder.write(target, Checkpoint.load(folder))
+
     code = Path(__file__).parent / "speech"
     sources = [folder / _WEIGHTS, folder / "config.json", code / "ggml.py", code / "checkpoint.py", code / "tokens.py"]
     sizes = json.loads((folder / "config.json").read_text("utf-8"))["dimensions"]
@@ -76,7 +84,15 @@ def _speech(folder: Path) -> ModelEntry:
         "starter-speech",
         Task.STT,
         # Its training saw windows of all lengths, so it need not be shown half a minute for each sentence.
-        (Artifact("ggml-whisper", lambda: _derived("speech.bin", sources, write), size, {"short_context": True}),),
+        (
+            Artifact("ggml-whisper", lambda: _derived("speech.bin", sources, write), size, {"short_context": True}),
+            Artifact(
+                "mlx-whisper",
+                lambda: _derived("speech.mlx", [*sources, code / "mlx_folder.py"], write_mlx),
+                size,
+                {"short_context": True},
+            ),
+        ),
         "Hears English sentences of the starter models' vocabulary (Whisper architecture).",
         created=_RELEASED,
         aliases=("whisper-1",),
@@ -104,12 +120,12 @@ def _size(folder: Path) -> int:
 
 
 def _derived(name: str, sources: Sequence[Path], write: Callable[[Path], None]) -> Path:
-    """A file made from others, made once: its name carries the hash of what it is made from, the code included.
+    """A file or folder made from others, made once: its name has the hash of what it is made from, the code included.
 
     Args:
-        name: what the file is called, before the hash.
+        name: what it is called, before the hash.
         sources: what it is made from.
-        write: writes it to a path.
+        write: writes it to a path, where there is an empty file.
     """
     digest = hashlib.sha256()
     for source in sources:
@@ -117,7 +133,7 @@ def _derived(name: str, sources: Sequence[Path], write: Callable[[Path], None]) 
     plain = Path(name)
     target = cache_dir() / "starter" / f"{plain.stem}-{digest.hexdigest()[:16]}{plain.suffix}"
     with _deriving:
-        if not target.is_file():
+        if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
             os.close(handle)
@@ -125,6 +141,9 @@ def _derived(name: str, sources: Sequence[Path], write: Callable[[Path], None]) 
                 write(Path(part))
                 os.replace(part, target)
             except BaseException:
-                Path(part).unlink(missing_ok=True)
+                if Path(part).is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    Path(part).unlink(missing_ok=True)
                 raise
     return target

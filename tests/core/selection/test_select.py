@@ -53,8 +53,8 @@ INSTALLED = {
 }
 L, V, S, T = Task.LLM, Task.VISION, Task.STT, Task.TTS
 UNIVERSAL = {L: "gguf", V: "onnx", S: "gguf", T: "onnx"}
-MAC_TODAY = {L: "mlx", V: "onnx", S: "gguf", T: "system"}
-OLD_MAC_TODAY = {**MAC_TODAY, L: "gguf"}
+MAC_TODAY = {L: "mlx", V: "onnx", S: "mlx", T: "system"}
+OLD_MAC_TODAY = {**MAC_TODAY, L: "gguf", S: "gguf"}
 TENSORRT = {L: "tensorrt", V: "tensorrt", S: "tensorrt", T: "onnx"}
 #: (machine, installed) -> task -> runtime. With no packages nothing is chosen; gguf alone does language and speech.
 EXPECTED = {
