@@ -131,6 +131,7 @@ def _add_metadata(writer: gguf.GGUFWriter, config: dict[str, Any], precision: Pr
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(_FILE_TYPES[precision])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_sampling_temp(0.0)  # greedy unless asked otherwise, as generation_config.json says
 
 
 def _add_tokenizer(
