@@ -1,0 +1,163 @@
+"""A checkpoint as a smaller MLX model: ``python -m llama_pajamas_run_mlx.export SOURCE TARGET --bits 4``."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.convert import mixed_quant_predicate_builder
+from mlx_lm.utils import quantize_model, save
+
+from llama_pajamas_run_core.artifacts.formats import size_of
+from llama_pajamas_run_core.errors import BadInput, PajamasError
+from llama_pajamas_run_mlx._session import SharedThread, as_fault, load_language_model, offline
+
+#: Bits for each weight; of the mixed ones the most sensitive layers have the second number.
+BITS: Final = ("2", "3", "4", "6", "8", "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6")
+#: Weights that share a scale.
+GROUPS: Final = (32, 64, 128)
+#: What the quality is measured on where nothing else is given.
+TEXTS: Final = (
+    "Turn off the lamp in the living room, please, and set an alarm for half past seven tomorrow morning.",
+    "The llama is a domesticated South American camelid, used as a pack animal since before the time of Columbus.",
+    "If a train leaves at nine and travels two hundred miles at fifty miles an hour, it arrives at one o'clock.",
+    "def add(a: int, b: int) -> int:\n    return a + b\n",
+    '{"name": "set_light", "arguments": {"room": "kitchen", "on": true, "brightness": 40}}',
+    "She opened the window, looked at the grey sky for a while, and decided to stay at home with a book.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an export changed.
+
+    Attributes:
+        bytes_before: of the source's files.
+        bytes_after: of the export's files.
+        places: tokens that the quality was measured at.
+        agreement: share of places where the likeliest next token is still the same.
+        divergence: mean Kullback-Leibler divergence of the next token's distribution, in nats.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    places: int
+    agreement: float
+    divergence: float
+
+    def __str__(self) -> str:
+        share = self.bytes_after / self.bytes_before
+        return (
+            f"size {self.bytes_before / 1e6:.1f} -> {self.bytes_after / 1e6:.1f} MB ({share:.0%}); "
+            f"likeliest token the same at {self.agreement:.1%} of {self.places} places; "
+            f"divergence {self.divergence:.4f} nats"
+        )
+
+
+def export(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    bits: str | int = 4,
+    group_size: int = 64,
+    texts: Sequence[str] = TEXTS,
+) -> Report:
+    """Quantize a model.
+
+    Args:
+        source: a folder with config.json, safetensors and tokenizer.json, not quantized.
+        target: the folder to make; it must not exist.
+        bits: for each weight, one of :data:`BITS`.
+        group_size: weights that share a scale, one of :data:`GROUPS`; layers whose width it does not divide stay as
+            they are.
+        texts: what the quality is measured on.
+
+    Returns:
+        the change of size and quality.
+
+    Raises:
+        BadInput: a value is none of those listed, the target exists, or the source is quantized already.
+        LoadError: the source cannot be loaded.
+    """
+    source, target, kind = Path(source).expanduser(), Path(target).expanduser(), str(bits)
+    if kind not in BITS:
+        raise BadInput(f"bits is one of {', '.join(BITS)}, not {kind!r}.", param="bits")
+    if group_size not in GROUPS:
+        raise BadInput(f"group_size is one of {', '.join(map(str, GROUPS))}, not {group_size}.", param="group_size")
+    if target.exists():
+        raise BadInput(f"{target} exists already.", hint="Name a folder that does not exist.", param="target")
+    if not any(texts):
+        raise BadInput("There is no text to measure the quality on.", param="texts")
+    return SharedThread().run(lambda: _export(source, target, kind, group_size, texts))
+
+
+def _export(source: Path, target: Path, kind: str, group_size: int, texts: Sequence[str]) -> Report:
+    model, tokenizer, config = load_language_model(source, dtype=None, adapter=None)
+    if "quantization" in config or "quantization_config" in config:
+        raise BadInput(f"{source} is quantized already.", hint="Export from the original checkpoint.", param="source")
+    try:
+        encoded = [tokens for text in texts if len(tokens := tokenizer.encode(text)) > 1]
+        before = [_logprobs(model, tokens) for tokens in encoded]
+        predicate = None if kind.isdigit() else mixed_quant_predicate_builder(kind, model, group_size)
+        width = int(kind) if kind.isdigit() else int(kind.split("_")[1])
+        model, config = quantize_model(model, config, group_size, width, quant_predicate=predicate)
+        after = [_logprobs(model, tokens) for tokens in encoded]
+        _save(target, source, model, tokenizer, config)
+    except (ValueError, RuntimeError) as error:
+        raise as_fault(error) from error
+    same = sum(int((a.argmax(-1) == b.argmax(-1)).sum().item()) for a, b in zip(before, after, strict=True))
+    apart = sum(float((mx.exp(a) * (a - b)).sum().item()) for a, b in zip(before, after, strict=True))
+    places = sum(len(one) for one in before)
+    return Report(size_of(source), size_of(target), places, same / places, max(0.0, apart / places))
+
+
+def _logprobs(model: nn.Module, tokens: Sequence[int]) -> mx.array:
+    """Log probabilities of the next token at each place of a text, float32 [n, v]."""
+    logits = model(mx.array([tokens]))[0].astype(mx.float32)
+    made = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    mx.eval(made)
+    return made
+
+
+def _save(target: Path, source: Path, model: nn.Module, tokenizer: Any, config: dict[str, Any]) -> None:
+    """Write the folder under another name first, so that there is never half of one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        with offline():
+            save(part, source, model, tokenizer, config)
+        os.replace(part, target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m llama_pajamas_run_mlx.export", description=main.__doc__)
+    parser.description = "Quantize a model for MLX and say what it cost."
+    parser.add_argument("source", type=Path, help="a folder with config.json, safetensors and tokenizer.json")
+    parser.add_argument("target", type=Path, help="the folder to make")
+    parser.add_argument("--bits", choices=BITS, default="4", help="for each weight (default: 4)")
+    parser.add_argument("--group-size", type=int, choices=GROUPS, default=64, help="weights that share a scale")
+    parser.add_argument("--text", type=Path, help="a file of UTF-8 text, a passage a line, to measure the quality on")
+    asked = parser.parse_args(arguments)
+    try:
+        texts = TEXTS if asked.text is None else asked.text.read_text("utf-8").splitlines()
+        report = export(asked.source, asked.target, bits=asked.bits, group_size=asked.group_size, texts=texts)
+    except (PajamasError, OSError, UnicodeDecodeError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"{asked.target}: {report}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
