@@ -1,7 +1,7 @@
 """Many streams at once: our server, llama-server and llama_cpp.server on the same model, threads and requests.
 
     python benchmarks/llm_concurrency.py --llama-server PATH
-    python benchmarks/llm_concurrency.py --quick --skip llama-server,llama-cpp-server
+    python benchmarks/llm_concurrency.py --quick --skip llama-server,llama-server-split,llama-cpp-server
 
 Prints tables and writes benchmarks/results/<date>-llm_concurrency-<machine>.json. README.md says what the columns mean.
 Give it a machine that does nothing else: another process on one of the cores makes every figure worthless.
@@ -23,7 +23,7 @@ from common import record, scenarios, subjects
 from common.figures import ratios, spread
 from common.prompts import Prompts
 
-PEERS = ("llama-server", "llama-cpp-server")
+PEERS = ("llama-server", "llama-server-split", "llama-cpp-server")
 SCENARIOS = ("bare-engine", "shared-prefix", "long-prompt", "greedy-equality")
 #: What --quick sets.
 _QUICK = {
@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     add("--generated", type=int, default=96, help="tokens of an answer (96)")
     add("--prefix", type=int, default=1000, help="tokens of the shared prefix (1000)")
     add("--long", type=int, default=4000, help="tokens of the long prompt (4000)")
-    add("--quiet", type=float, default=5.0, help="seconds of the running streams without the long prompt (5)")
+    add("--quiet", type=float, default=4.0, help="seconds of the running streams without the long prompt (4)")
     add("--running", type=int, default=4, help="streams beside the long prompt (4)")
     add("--equal", type=int, default=16, help="requests of the greedy comparison (16)")
     add("--threads", type=int, help="to compute with; the physical cores by default")
@@ -63,7 +63,6 @@ def arguments() -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the prompts (0)")
     add("--llama-server", type=Path, help="the program; what build_llama_server.py built by default")
     add("--cuda", action="store_true", help="take the llama-server that build_llama_server.py --cuda built")
-    add("--split-kv", action="store_true", help="give llama-server's slots a KV cache each, not one together")
     add("--skip", type=_words, default=[], help=f"leave out: {', '.join((*PEERS, *SCENARIOS))}")
     add("--quick", action="store_true", help="a minute's look: fewer, shorter runs")
     add("--results", type=Path, help="folder of the record; benchmarks/results by default")
@@ -109,16 +108,17 @@ def server_binary(given: argparse.Namespace) -> Path | None:
     Raises:
         SystemExit: it is not there.
     """
-    if "llama-server" in given.skip and "bare-engine" in given.skip:
+    needed = {"llama-server", "llama-server-split"} - set(given.skip)
+    if not needed and "bare-engine" in given.skip:
         return None
     found = given.llama_server or build_llama_server.binary(cuda=given.cuda)
     if found.is_file():
         return Path(found).absolute()
-    if "llama-server" in given.skip:
+    if not needed:
         return None
     raise SystemExit(
         "There is no llama-server. Build it (python benchmarks/build_llama_server.py), name one (--llama-server PATH),"
-        " or leave it out (--skip llama-server,bare-engine)."
+        " or leave it out (--skip llama-server,llama-server-split)."
     )
 
 
@@ -166,7 +166,9 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
 def _servers(given: argparse.Namespace, setup: subjects.Setup, binary: Path | None) -> list[subjects.HttpSubject]:
     servers = [subjects.ours(setup)]
     if "llama-server" not in given.skip and binary is not None:
-        servers.append(subjects.llama_server(setup, binary, unified=not given.split_kv))
+        servers.append(subjects.llama_server(setup, binary, unified=True))
+    if "llama-server-split" not in given.skip and binary is not None:
+        servers.append(subjects.llama_server(setup, binary, unified=False))
     if "llama-cpp-server" not in given.skip:
         servers.append(subjects.llama_cpp_server(setup))
     return servers
@@ -196,7 +198,8 @@ async def _extra(
     sampling: dict[str, Any],
 ) -> dict[str, Any]:
     room = (setup.cells - given.long - 512) // given.running
-    side_by_side = [server for server in servers if server.name != "llama-cpp-server"]  # that runs one at a time
+    one_cache = [server for server in servers if server.name != "llama-server-split"]
+    side_by_side = [server for server in one_cache if server.name != "llama-cpp-server"]  # that runs one at a time
 
     async def equality() -> dict[str, Any]:
         """With llama.cpp's choice of attention kernels, and without the fused ones."""
@@ -215,7 +218,7 @@ async def _extra(
 
     wanted: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         "shared-prefix": lambda: scenarios.shared_prefix(
-            servers, prompts, repeats=given.scenario_repeats, prefix=given.prefix, followers=4, sampling=sampling
+            one_cache, prompts, repeats=given.scenario_repeats, prefix=given.prefix, followers=4, sampling=sampling
         ),
         "long-prompt": lambda: scenarios.long_prompt(
             side_by_side,

@@ -238,7 +238,7 @@ def llama_server(setup: Setup, binary: Path, *, unified: bool) -> HttpSubject:
     Args:
         setup: as for all.
         binary: the program.
-        unified: one KV cache for all slots, or a part for each.
+        unified: one KV cache for all slots, as large as for all subjects, or one for each.
     """
     arguments = ["--threads", setup.threads, "--parallel", setup.lanes, "--gpu-layers", _all(setup.gpu_layers)]
     # Split, every slot has its share of the context; it must hold the longest request.
@@ -249,7 +249,7 @@ def llama_server(setup: Setup, binary: Path, *, unified: bool) -> HttpSubject:
     def command(port: int) -> list[str]:
         return [str(binary), "--model", str(setup.model), *fixed, "--host", "127.0.0.1", "--port", str(port)]
 
-    return HttpSubject("llama-server", command, arguments=fixed)
+    return HttpSubject("llama-server" if unified else "llama-server-split", command, arguments=fixed)
 
 
 def llama_cpp_server(setup: Setup) -> HttpSubject:

@@ -25,7 +25,7 @@ def record(folder, benchmark):
 
 
 def test_concurrency(tmp_path):
-    skipped = "llama-server,llama-cpp-server,bare-engine"
+    skipped = "llama-server,llama-server-split,llama-cpp-server,bare-engine"
     sizes = ["--streams", "1,2", "--repeats", "2", "--generated", "12", "--prompt", "24", "--long", "400"]
     out = run(
         *["llm_concurrency.py", "--quick", "--model", "tiny:f16", "--skip", skipped, *sizes],
