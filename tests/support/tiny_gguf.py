@@ -127,7 +127,7 @@ def write_tiny_gguf(
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, size: int, template: str | None) -> None:
-    """Add a byte-level BPE vocabulary: bytes first (in GPT-2's order), what the merges make, fillers, words, markers."""
+    """Add a byte-level BPE vocabulary: bytes first (in GPT-2 order), what the merges make, fillers, words, markers."""
     letters = list(_byte_letters().values())
     merges = _learn_merges(size - len(letters) - len(_MARKERS) - len(_WORDS))
     tokens = list(dict.fromkeys([*letters, *(one + other for one, other in merges)]))
