@@ -11,8 +11,9 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,13 @@ def server_binary(given: argparse.Namespace) -> Path | None:
     )
 
 
-async def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """Run everything that is asked for."""
+async def measure(given: argparse.Namespace, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Run everything that is asked for.
+
+    Args:
+        given: the command line.
+        keep: takes what is measured so far, now and then; the last one is whole.
+    """
     setup, binary = setup_of(given), server_binary(given)
     prompts = Prompts(setup.model, given.seed)
     bias = {str(prompts.end): -100.0} if given.ban_end else {}
@@ -134,8 +140,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     bare = bare_engine(given, setup, binary)
     async with contextlib.AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(server) for server in _servers(given, setup, binary)]
-        engine = await stack.enter_async_context(subjects.EngineSubject(setup))
-        everybody = [*servers, engine]
+        everybody = [*servers, await stack.enter_async_context(subjects.EngineSubject(setup))]
         runs = await scenarios.throughput(
             everybody,
             prompts,
@@ -145,22 +150,28 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
             generated=given.generated,
             sampling=sampling,
         )
-        extra = await _extra(given, setup, servers, prompts, sampling)
-        memory = {subject.name: subject.peak_rss for subject in everybody}
-    streams = {count: {name: one.told() for name, one in by_subject.items()} for count, by_subject in runs.items()}
-    return {
-        "model": {"file": setup.model.name, "bytes": setup.model.stat().st_size},
-        "settings": _settings(given, setup, sampling),
-        "load_average": {"before": before, "after": record.load_average()},
-        "subjects": {
-            subject.name: {"arguments": subject.arguments, "peak_rss_mib": memory[subject.name]}
-            for subject in everybody
-        },
-        "summary": summary(runs, extra, bare),
-        "streams": streams,
-        "bare_engine": {count: {kind: spread(v) for kind, v in kinds.items()} for count, kinds in bare.items()},
-        "scenarios": extra,
-    }
+
+        def found(extra: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "model": {"file": setup.model.name, "bytes": setup.model.stat().st_size},
+                "settings": _settings(given, setup, sampling),
+                "load_average": {"before": before, "after": record.load_average()},
+                "subjects": {
+                    subject.name: {"arguments": subject.arguments, "peak_rss_mib": subject.peak_rss}
+                    for subject in everybody
+                },
+                "summary": summary(runs, extra, bare),
+                "streams": {n: {name: one.told() for name, one in by_name.items()} for n, by_name in runs.items()},
+                "bare_engine": {n: {kind: spread(v) for kind, v in kinds.items()} for n, kinds in bare.items()},
+                "scenarios": extra,
+            }
+
+        extra: dict[str, Any] = {}
+        keep(found(extra))
+        async for name, told in _extra(given, setup, servers, prompts, sampling):
+            extra[name] = told
+            keep(found(extra))
+        return found(extra)
 
 
 def _servers(given: argparse.Namespace, setup: subjects.Setup, binary: Path | None) -> list[subjects.HttpSubject]:
@@ -196,7 +207,7 @@ async def _extra(
     servers: Sequence[subjects.HttpSubject],
     prompts: Prompts,
     sampling: dict[str, Any],
-) -> dict[str, Any]:
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     room = (setup.cells - given.long - 512) // given.running
     one_cache = [server for server in servers if server.name != "llama-server-split"]
     side_by_side = [server for server in one_cache if server.name != "llama-cpp-server"]  # that runs one at a time
@@ -233,16 +244,15 @@ async def _extra(
         ),
         "greedy-equality": equality,
     }
-    found: dict[str, Any] = {}
     for name, scenario in wanted.items():
         if name in given.skip:
             continue
         try:
-            found[name.replace("-", "_")] = await scenario()
+            told = await scenario()
         except RuntimeError as error:  # what was measured before is worth keeping
             print(f"{name} failed: {error}", file=sys.stderr)
-            found[name.replace("-", "_")] = {"failed": str(error)}
-    return found
+            told = {"failed": str(error)}
+        yield name.replace("-", "_"), told
 
 
 def summary(
@@ -345,9 +355,15 @@ def main() -> None:
     busy = record.load_average()
     if busy is not None and busy > 0.5:
         print(f"The machine is busy (load average {busy}): the figures will be worth little.", file=sys.stderr)
-    found = asyncio.run(measure(given))
-    show(found)
-    path = record.write("llm_concurrency", found, folder=given.results, name=given.machine)
+    path: Path | None = None
+
+    def keep(found: dict[str, Any]) -> None:
+        nonlocal path
+        path = record.write("llm_concurrency", found, folder=given.results, name=given.machine, path=path)
+
+    # The servers are to end with this process, also where it is told to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    show(asyncio.run(measure(given, keep)))
     print(f"\nwritten to {path}")
 
 

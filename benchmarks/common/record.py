@@ -87,7 +87,14 @@ def peak_rss(pid: int) -> float | None:
     return round(int(found[1]) / 1024, 1) if found else None
 
 
-def write(benchmark: str, content: dict[str, Any], *, folder: Path | None = None, name: str | None = None) -> Path:
+def write(
+    benchmark: str,
+    content: dict[str, Any],
+    *,
+    folder: Path | None = None,
+    name: str | None = None,
+    path: Path | None = None,
+) -> Path:
     """Write a record as ``<date>-<benchmark>-<machine>.json``.
 
     Args:
@@ -95,6 +102,7 @@ def write(benchmark: str, content: dict[str, Any], *, folder: Path | None = None
         content: what was measured.
         folder: where; ``benchmarks/results`` if None.
         name: of the machine.
+        path: the file, where an earlier record of the same run is to be replaced.
     """
     folder = folder or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +114,7 @@ def write(benchmark: str, content: dict[str, Any], *, folder: Path | None = None
         "machine": machine(),
         "versions": versions(),
     }
-    path = folder / f"{today.date().isoformat()}-{benchmark}-{name or machine_name()}.json"
+    path = path or folder / f"{today.date().isoformat()}-{benchmark}-{name or machine_name()}.json"
     path.write_text(json.dumps(_finite({**head, **content}), indent=1, allow_nan=False) + "\n", "utf-8")
     return path
 
