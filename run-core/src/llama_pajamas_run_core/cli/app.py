@@ -22,6 +22,8 @@ COMMANDS = {
     "models": "models:app",
     "hardware": "hardware:hardware",
     "eval": "evaluate:evaluate",
+    "export": "verbs:export",
+    "verify": "verbs:verify",
 }
 
 

@@ -62,6 +62,8 @@ class RuntimeInfo:
         hardware: what it runs on, for people.
         supports: given a machine, None if the runtime runs on it, else the reason why not. Pure; never raises.
         present: what ``supports`` found where it returned None, for people ("driver found").
+        commands: what the runtime adds to the command line: a verb ("export", "verify") and the "module:function" that
+            ``llama-pajamas VERB NAME`` runs. That module is imported without the SDK.
     """
 
     name: str
@@ -70,6 +72,7 @@ class RuntimeInfo:
     hardware: str
     supports: Callable[[HardwareProfile], str | None] = field(repr=False)
     present: str = "the hardware fits"
+    commands: Mapping[str, str] = field(default_factory=dict)
 
     def public_classes(self) -> dict[str, Room]:
         """The rooms by the name of their backend's class, as the runtime's package exports them."""
