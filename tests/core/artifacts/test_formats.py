@@ -177,6 +177,19 @@ def test_core_ml_and_tensorrt(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("packages", "expected"),
+    [(("image", "text"), "coreml"), (("image",), "coreml"), (("encoder", "decoder"), "coreml-whisper")],
+)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_folders_of_core_ml(tmp_path, packages, expected, compiled):
+    for name in packages:
+        package = tmp_path / f"{name}.{'mlmodelc' if compiled else 'mlpackage'}"
+        (package / "Data").mkdir(parents=True)
+        (package / ("coremldata.bin" if compiled else "Manifest.json")).write_text("{}")
+    assert identify(tmp_path).name == expected
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*git lfs pull"),

@@ -24,7 +24,7 @@ PLANNED = {
     "gguf": {Task.LLM: "gguf", Task.STT: "ggml-whisper"},
     "onnx": {Task.VISION: "onnx-vision", Task.STT: "onnx-whisper", Task.TTS: "piper"},
     "mlx": {Task.LLM: "mlx", Task.STT: "mlx-whisper"},
-    "coreml": {Task.VISION: "coreml", Task.STT: "coreml", Task.TTS: "system-voice"},
+    "coreml": {Task.VISION: "coreml", Task.STT: "coreml-whisper", Task.TTS: "system-voice"},
     "tensorrt": {Task.LLM: "tensorrt", Task.VISION: "tensorrt", Task.STT: "tensorrt"},
     "system": {Task.TTS: "system-voice"},
 }

@@ -57,7 +57,8 @@ KOKORO: Final = Format("kokoro", "a Kokoro model", Task.TTS)
 SYSTEM_VOICE: Final = Format("system-voice", "the system's voice", Task.TTS)
 MLX: Final = Format("mlx", "an MLX language model", Task.LLM)
 MLX_WHISPER: Final = Format("mlx-whisper", "an MLX Whisper model", Task.STT)
-COREML: Final = Format("coreml", "a Core ML model", None, "run-coreml has no backend for it in this version.")
+COREML: Final = Format("coreml", "a Core ML vision model", Task.VISION)
+COREML_WHISPER: Final = Format("coreml-whisper", "a Core ML Whisper model", Task.STT)
 TENSORRT: Final = Format("tensorrt", "a TensorRT engine", None, "run-tensorrt has no backend for it in this version.")
 SAFETENSORS: Final = Format(
     "safetensors", "a safetensors file", None, "A checkpoint has to be converted: to GGUF for llama.cpp, or to ONNX."
@@ -70,8 +71,8 @@ HUGGING_FACE: Final = Format(
 FORMATS: Final = {
     known.name: known
     for known in (
-        GGUF, MMPROJ, GGML_WHISPER, ONNX_VISION, PIPER, KOKORO, SYSTEM_VOICE, MLX, MLX_WHISPER, COREML, TENSORRT,
-        SAFETENSORS, HUGGING_FACE,
+        GGUF, MMPROJ, GGML_WHISPER, ONNX_VISION, PIPER, KOKORO, SYSTEM_VOICE, MLX, MLX_WHISPER, COREML,
+        COREML_WHISPER, TENSORRT, SAFETENSORS, HUGGING_FACE,
     )
 }  # fmt: skip
 
@@ -198,9 +199,21 @@ def _identify_folder(folder: Path) -> Format:
 
 
 def _coreml_folder(folder: Path) -> Format | None:
+    if _is_coreml(folder) or _coreml_in(folder, "image"):
+        return COREML
+    if _coreml_in(folder, "encoder") and _coreml_in(folder, "decoder"):
+        return COREML_WHISPER
+    return None
+
+
+def _is_coreml(folder: Path) -> bool:
     package = (folder / "Manifest.json").is_file() and (folder / "Data").is_dir()
-    compiled = (folder / "coremldata.bin").is_file()
-    return COREML if package or compiled else None
+    return package or (folder / "coremldata.bin").is_file()
+
+
+def _coreml_in(folder: Path, name: str) -> bool:
+    """Whether a folder holds a package of that name, compiled or not."""
+    return any(_is_coreml(folder / f"{name}{suffix}") for suffix in (".mlpackage", ".mlmodelc"))
 
 
 def _engine_folder(folder: Path) -> Format | None:
