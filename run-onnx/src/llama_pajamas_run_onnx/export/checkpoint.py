@@ -1,0 +1,120 @@
+"""Hugging Face checkpoints: a folder with config.json and safetensors, read without PyTorch."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_core.artifacts.formats import check_safetensors
+from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
+
+try:
+    from safetensors import safe_open
+except ImportError as error:
+    raise MissingDependency(
+        "Exporting to ONNX", package="safetensors", install="uv pip install 'llama-pajamas-run-onnx[export]'"
+    ) from error
+
+_INDEX = "model.safetensors.index.json"
+
+
+class Checkpoint:
+    """A folder as ``save_pretrained`` writes it. Tensors are read when they are asked for.
+
+    Args:
+        folder: with config.json and model.safetensors, whole or in shards.
+
+    Raises:
+        BadInput: there is no such folder, or it is no checkpoint.
+        LoadError: a file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise BadInput(f"There is no folder {folder}.", param="model")
+        if not (folder / "config.json").is_file():
+            raise BadInput(
+                f"{folder} has no config.json.", hint="A checkpoint is a folder as save_pretrained writes it."
+            )
+        self.folder = folder
+        #: config.json.
+        self.config = read_json(folder / "config.json")
+        #: preprocessor_config.json; empty where there is none.
+        self.preprocessor = read_json(folder / "preprocessor_config.json")
+        self._places = self._find()
+
+    @property
+    def architecture(self) -> str:
+        """The class that wrote it ("ViTForImageClassification"); empty where config.json does not tell."""
+        names = self.config.get("architectures") or [""]
+        return str(names[0] or "")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def tensor(self, name: str) -> npt.NDArray[np.float32]:
+        """A tensor by its name, in float32.
+
+        Raises:
+            LoadError: there is none of that name.
+        """
+        if name not in self._places:
+            raise LoadError(f"{self.folder} has no tensor {name}.", hint="Its config.json may belong to another model.")
+        with safe_open(self._places[name], framework="numpy") as file:
+            array: npt.NDArray[Any] = file.get_tensor(name)
+        return array.astype(np.float32)
+
+    def optional(self, name: str) -> npt.NDArray[np.float32] | None:
+        """A tensor by its name, in float32, or None where there is none of that name."""
+        return self.tensor(name) if name in self else None
+
+    def _find(self) -> Mapping[str, Path]:
+        """Which file each tensor is in."""
+        if (self.folder / _INDEX).is_file():
+            named = read_json(self.folder / _INDEX).get("weight_map")
+            if not isinstance(named, dict):
+                raise LoadError(f"{self.folder / _INDEX} names no tensors.", hint="Fetch it again.")
+            files = sorted({self._inside(name) for name in named.values()})
+        else:
+            files = sorted(self.folder.glob("*.safetensors"))
+            whole = self.folder / "model.safetensors"
+            files = [whole] if whole in files else files
+        if not files:
+            raise BadInput(
+                f"{self.folder} has no weights in safetensors.",
+                hint="Save the model with save_pretrained(..., safe_serialization=True).",
+                param="model",
+            )
+        places = {}
+        for path in files:
+            check_safetensors(path)
+            with safe_open(path, framework="numpy") as file:
+                places.update(dict.fromkeys(file.keys(), path))
+        return places
+
+    def _inside(self, name: Any) -> Path:
+        """A file that the index names: a download must not make us read what lies outside its folder."""
+        path = self.folder / str(name)
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise LoadError(f"{self.folder / _INDEX} names {name!r}, outside its own folder, which is not allowed.")
+        return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; an empty one where there is no such file.
+
+    Raises:
+        LoadError: it is no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
+    if not isinstance(value, dict):
+        raise LoadError(f"{path} is no JSON object.")
+    return value
