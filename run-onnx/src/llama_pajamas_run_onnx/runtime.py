@@ -30,4 +30,5 @@ RUNTIME = RuntimeInfo(
     },
     hardware="any CPU; GPUs where the installed ONNX Runtime has a provider for them",
     supports=_supports,
+    commands={"export": "llama_pajamas_run_onnx.export.command:export_onnx"},
 )
