@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_pajamas_run_core.errors import BadInput, MissingDependency, Unsupported
+from llama_pajamas_run_core.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
     from llama_pajamas_run_onnx.export.checkpoint import Checkpoint
@@ -46,7 +46,7 @@ def export(
     Raises:
         BadInput: the source is no checkpoint, the precision is unknown, or the target exists.
         LoadError: a file of the checkpoint is damaged, or it lacks weights.
-        MissingDependency: onnx is not installed.
+        MissingDependency: onnx or safetensors is not installed.
         Unsupported: checkpoints of that model_type are not exported.
     """
     target = Path(target).expanduser()
@@ -54,16 +54,10 @@ def export(
         raise BadInput(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}.", param="precision")
     if target.exists() and not overwrite:
         raise BadInput(f"{target} exists already.", hint="Name another folder, or ask to overwrite it.", param="target")
-    try:
-        import onnx  # noqa: F401
+    from llama_pajamas_run_onnx.export.checkpoint import Checkpoint
 
-        from llama_pajamas_run_onnx.export.checkpoint import Checkpoint
-    except ImportError as error:
-        raise MissingDependency(
-            "Writing ONNX", package="onnx", install="uv pip install 'llama-pajamas-run-onnx[export]'"
-        ) from error
-    checkpoint = Checkpoint.open(Path(source).expanduser())
-    write = _writer(checkpoint.model_type)
+    checkpoint = Checkpoint(Path(source).expanduser())
+    write = _writer(str(checkpoint.config.get("model_type", "")))
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:

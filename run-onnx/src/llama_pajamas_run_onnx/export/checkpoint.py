@@ -1,110 +1,116 @@
-"""Checkpoints in Hugging Face's layout: config.json, and weights in one safetensors file or several."""
+"""Hugging Face checkpoints: a folder with config.json and safetensors, read without PyTorch."""
 
 import json
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from llama_pajamas_run_core.artifacts.safetensors import check_safetensors
-from llama_pajamas_run_core.errors import BadInput, LoadError
+from llama_pajamas_run_core.artifacts.formats import check_safetensors
+from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
 
-_TYPES: Final[Mapping[str, str]] = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
-    "BOOL": "?", "BF16": "<u2",
-}  # fmt: skip
+try:
+    from safetensors import safe_open
+except ImportError as error:
+    raise MissingDependency(
+        "Exporting to ONNX", package="safetensors", install="uv pip install 'llama-pajamas-run-onnx[export]'"
+    ) from error
+
+_INDEX = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint's configuration and where each of its tensors lies; tensors are read when they are asked for.
+    """A folder as ``save_pretrained`` writes it. Tensors are read when they are asked for.
 
-    Attributes:
-        folder: where it lies.
-        config: config.json.
-        places: for each tensor its file, type, shape, and first byte.
+    Args:
+        folder: with config.json and model.safetensors, whole or in shards.
+
+    Raises:
+        BadInput: there is no such folder, or it is no checkpoint.
+        LoadError: a file is damaged.
     """
 
-    folder: Path
-    config: Mapping[str, Any]
-    places: Mapping[str, tuple[Path, str, tuple[int, ...], int]] = field(repr=False)
-
-    @classmethod
-    def open(cls, folder: Path) -> "Checkpoint":
-        """Read what a folder holds.
-
-        Raises:
-            BadInput: it is no checkpoint.
-            LoadError: a file is damaged.
-        """
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise BadInput(f"There is no folder {folder}.", param="model")
         if not (folder / "config.json").is_file():
             raise BadInput(
-                f"{folder} is no checkpoint: it has no config.json.",
-                hint="A checkpoint is a folder with config.json and model.safetensors.",
-                param="source",
+                f"{folder} has no config.json.", hint="A checkpoint is a folder as save_pretrained writes it."
             )
-        files = sorted(folder.glob("model*.safetensors"))
-        if not files:
-            others = ", ".join(sorted(file.name for file in folder.glob("*.bin"))) or "none"
-            raise BadInput(
-                f"{folder} has no model.safetensors (other weights: {others}).",
-                hint="Weights that are pickles can run code when they are loaded: convert them to safetensors.",
-                param="source",
-            )
-        places: dict[str, tuple[Path, str, tuple[int, ...], int]] = {}
-        for file in files:
-            check_safetensors(file)
-            places |= _places(file)
-        return cls(folder, read_json(folder / "config.json"), places)
+        self.folder = folder
+        #: config.json.
+        self.config = read_json(folder / "config.json")
+        #: preprocessor_config.json; empty where there is none.
+        self.preprocessor = read_json(folder / "preprocessor_config.json")
+        self._places = self._find()
 
     @property
-    def model_type(self) -> str:
-        """What config.json calls the family."""
-        return str(self.config.get("model_type", ""))
+    def architecture(self) -> str:
+        """The class that wrote it ("ViTForImageClassification"); empty where config.json does not tell."""
+        names = self.config.get("architectures") or [""]
+        return str(names[0] or "")
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.places
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor.
+    def tensor(self, name: str) -> npt.NDArray[np.float32]:
+        """A tensor by its name, in float32.
 
         Raises:
             LoadError: there is none of that name.
         """
-        return self._place(name)[2]
+        if name not in self._places:
+            raise LoadError(f"{self.folder} has no tensor {name}.", hint="Its config.json may belong to another model.")
+        with safe_open(self._places[name], framework="numpy") as file:
+            array: npt.NDArray[Any] = file.get_tensor(name)
+        return array.astype(np.float32)
 
-    def tensor(self, name: str) -> npt.NDArray[Any]:
-        """A tensor, floats as float32.
+    def optional(self, name: str) -> npt.NDArray[np.float32] | None:
+        """A tensor by its name, in float32, or None where there is none of that name."""
+        return self.tensor(name) if name in self else None
 
-        Raises:
-            LoadError: there is none of that name, or of a type that numpy lacks.
-        """
-        file, kind, shape, start = self._place(name)
-        if kind not in _TYPES:
-            raise LoadError(f"{file}: the tensor {name} is of the type {kind}, which is not understood.")
-        flat = np.memmap(file, dtype=_TYPES[kind], mode="r", offset=start, shape=shape) if np.prod(shape) else None
-        if flat is None:
-            return np.zeros(shape, np.float32)
-        if kind == "BF16":  # the upper half of a float32
-            return (np.asarray(flat).astype(np.uint32) << 16).view(np.float32)
-        return np.asarray(flat).astype(np.float32) if kind.startswith("F") else np.array(flat)
+    def _find(self) -> Mapping[str, Path]:
+        """Which file each tensor is in."""
+        if (self.folder / _INDEX).is_file():
+            named = read_json(self.folder / _INDEX).get("weight_map")
+            if not isinstance(named, dict):
+                raise LoadError(f"{self.folder / _INDEX} names no tensors.", hint="Fetch it again.")
+            files = sorted({self._inside(name) for name in named.values()})
+        else:
+            files = sorted(self.folder.glob("*.safetensors"))
+            whole = self.folder / "model.safetensors"
+            files = [whole] if whole in files else files
+        if not files:
+            raise BadInput(
+                f"{self.folder} has no weights in safetensors.",
+                hint="Save the model with save_pretrained(..., safe_serialization=True).",
+                param="model",
+            )
+        places = {}
+        for path in files:
+            check_safetensors(path)
+            with safe_open(path, framework="numpy") as file:
+                places.update(dict.fromkeys(file.keys(), path))
+        return places
 
-    def _place(self, name: str) -> tuple[Path, str, tuple[int, ...], int]:
-        if name not in self.places:
-            raise LoadError(f"{self.folder} lacks the tensor {name}.", hint="Fetch the checkpoint again.")
-        return self.places[name]
+    def _inside(self, name: Any) -> Path:
+        """A file that the index names: a download must not make us read what lies outside its folder."""
+        path = self.folder / str(name)
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise LoadError(f"{self.folder / _INDEX} names {name!r}, outside its own folder, which is not allowed.")
+        return path
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """A JSON object from a file; an empty one where there is no such file.
 
     Raises:
-        LoadError: the file is none.
+        LoadError: it is no JSON object.
     """
+    if not path.is_file():
+        return {}
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -112,14 +118,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise LoadError(f"{path} is no JSON object.")
     return value
-
-
-def _places(file: Path) -> dict[str, tuple[Path, str, tuple[int, ...], int]]:
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    return {
-        name: (file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }

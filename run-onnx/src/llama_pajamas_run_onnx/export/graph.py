@@ -1,137 +1,256 @@
-"""A graph in the making: nodes are added in order, and each returns the name of its output."""
+"""Writing ONNX graphs by hand: a node at a time, opset 17, with the layers that networks are made of.
 
+Opset 17 is the newest that TensorRT 8.6 reads. Sizes that only a run knows (the batch) are copied by Reshape's 0, so
+that no graph computes shapes, which every converter and engine builder understands.
+"""
+
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
-#: What TensorRT 8.6 reads at most.
+from llama_pajamas_run_core.errors import MissingDependency, Unsupported
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as error:
+    raise MissingDependency(
+        "Exporting to ONNX", package="onnx", install="uv pip install 'llama-pajamas-run-onnx[export]'"
+    ) from error
+
 OPSET: Final = 17
-_IR_VERSION: Final = 8
-#: Weights past this many bytes lie in a file of their own: protobuf ends at 2 GiB.
-_LARGE: Final = 1_500_000_000
-_KINDS: Final = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
+#: The version of ONNX's files that came with opset 17.
+IR_VERSION: Final = 8
+FLOAT, INT32, INT64 = int(TensorProto.FLOAT), int(TensorProto.INT32), int(TensorProto.INT64)
+#: Above it the weights go into a file of their own: a protobuf message holds 2 GiB at most.
+_LARGEST: Final = 1 << 30
 
+Array = npt.NDArray[Any]
+#: The size of an axis; a name where it is free.
 Size = int | str
 
 
 class Graph:
-    """A graph in the making.
+    """An ONNX graph in the making. Values are called by their names.
 
     Args:
         name: of the graph.
-        half: whether the weights of matrices and convolutions are stored in float16; they are computed with in float32.
     """
 
-    def __init__(self, name: str, *, half: bool = False) -> None:
-        self._name, self._half = name, half
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._nodes: list[onnx.NodeProto] = []
-        self._weights: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self._bytes = self._made = 0
+        self._weights: dict[str, Array] = {}
+        self._shared: dict[bytes, str] = {}
 
-    def input(self, name: str, shape: Sequence[Size], dtype: str = "float32") -> str:
-        """Declare an input; a string in the shape names a free size."""
-        self._inputs.append(helper.make_tensor_value_info(name, _KINDS[dtype], list(shape)))
+    def input(self, name: str, shape: Sequence[Size], kind: int = FLOAT) -> str:
+        """Declare an input; returns its name."""
+        self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
-    def output(self, value: str, name: str, shape: Sequence[Size], dtype: str = "float32") -> None:
-        """Declare a value as an output."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output/{name}"))
-        self._outputs.append(helper.make_tensor_value_info(name, _KINDS[dtype], list(shape)))
+    def output(self, name: str, value: str, shape: Sequence[Size], kind: int = FLOAT) -> None:
+        """Declare that ``value`` leaves the graph under ``name``."""
+        if value != name:
+            self.node("Identity", value, name=name)
+            self._rename(name)
+        self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
-    def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """Add a node with one output."""
-        return self.nodes(kind, inputs, 1, **attributes)[0]
-
-    def nodes(self, kind: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
-        """Add a node with several outputs."""
-        self._made += 1
-        names = [f"{kind}_{self._made}" + (f"_{index}" if count > 1 else "") for index in range(count)]
-        self._nodes.append(helper.make_node(kind, list(inputs), names, name=f"{kind}_{self._made}", **attributes))
-        return names
-
-    def weight(self, name: str, array: npt.NDArray[Any]) -> str:
-        """A weight, stored once for each name. Floats become float32, or float16 where they are many and it is asked.
-
-        Raises:
-            ValueError: another weight has that name.
-        """
+    def weight(self, name: str, array: Array) -> str:
+        """Add a tensor of the network under its own name; returns it."""
         if name in self._weights:
-            return name if self._weights[name].dims == list(array.shape) else _taken(name)
-        if not np.issubdtype(array.dtype, np.floating):
-            return self._store(name, array)
-        if not self._half or array.ndim < 2:
-            return self._store(name, array.astype(np.float32))
-        stored = self._store(f"{name}/half", np.clip(array, -65504, 65504).astype(np.float16))
-        self._nodes.append(helper.make_node("Cast", [stored], [name], name=f"{name}/cast", to=TensorProto.FLOAT))
-        self._weights[name] = self._weights.pop(stored)
+            raise ValueError(f"the graph has a weight {name} already")
+        self._weights[name] = np.ascontiguousarray(array)
         return name
 
-    def constant(self, value: Sequence[int] | npt.NDArray[Any] | float) -> str:
-        """A small constant: integers as int64 (shapes, axes), a float as a scalar of float32."""
-        array = np.float32(value) if isinstance(value, float) else np.asarray(value)
-        array = np.asarray(array, np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
-        key = f"constant/{array.dtype}/{'x'.join(map(str, array.shape))}/{'_'.join(map(str, array.ravel().tolist()))}"
-        return self._store(key, array) if key not in self._weights else key
+    def constant(self, value: Array | Sequence[int] | Sequence[float] | float, dtype: type = np.float32) -> str:
+        """Add a constant, once for all that are equal; returns its name."""
+        array = np.asarray(value, dtype)
+        key = hashlib.sha256(repr((array.dtype.str, array.shape)).encode() + array.tobytes()).digest()
+        if key not in self._shared:
+            self._shared[key] = self.weight(f"constant{len(self._shared)}", array)
+        return self._shared[key]
 
-    def linear(
-        self, x: str, name: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | None = None
+    def shape(self, *sizes: int) -> str:
+        """Add sizes as ONNX wants them, int64."""
+        return self.constant(sizes, np.int64)
+
+    def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output; returns the output's name."""
+        return self.nodes(kind, *inputs, outputs=1, name=name, **attributes)[0]
+
+    def nodes(self, kind: str, *inputs: str, outputs: int, name: str | None = None, **attributes: Any) -> list[str]:
+        """Add a node with several outputs; returns their names."""
+        name = name or f"{kind}{len(self._nodes)}"
+        made = [f"{name}_out{index}" if outputs > 1 else f"{name}_out" for index in range(outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), made, name=name, **attributes))
+        return made
+
+    def _rename(self, name: str) -> None:
+        self._nodes[-1].output[0] = name
+
+    # The layers.
+
+    def conv(
+        self,
+        x: str,
+        name: str,
+        weight: Array,
+        bias: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
     ) -> str:
-        """Multiply by the transposed weight and add the bias; the weight is [out, in] as PyTorch has it."""
-        made = self.node("MatMul", [x, self.weight(f"{name}.weight_t", np.ascontiguousarray(weight.T))])
-        return made if bias is None else self.node("Add", [made, self.weight(f"{name}.bias", bias)])
-
-    def layer_norm(
-        self, x: str, name: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], epsilon: float = 1e-5
-    ) -> str:
-        """Layer normalization over the last axis."""
-        inputs = [x, self.weight(f"{name}.weight", weight), self.weight(f"{name}.bias", bias)]
-        return self.node("LayerNormalization", inputs, axis=-1, epsilon=epsilon)
-
-    def gelu(self, x: str) -> str:
-        """The exact GELU, with the error function."""
-        erf = self.node("Erf", [self.node("Mul", [x, self.constant(float(np.sqrt(0.5)))])])
+        """A convolution over all axes after the channels, with weights [out, in / groups, ...]."""
+        sides = weight.ndim - 2
+        inputs = [x, self.weight(f"{name}.weight", weight)]
+        if bias is not None:
+            inputs.append(self.weight(f"{name}.bias", bias))
         return self.node(
-            "Mul", [self.node("Mul", [x, self.constant(0.5)]), self.node("Add", [erf, self.constant(1.0)])]
+            "Conv",
+            *inputs,
+            name=name,
+            kernel_shape=list(weight.shape[2:]),
+            strides=[stride] * sides,
+            pads=[padding] * (2 * sides),
+            group=groups,
         )
 
-    def heads(self, x: str, count: int, width: int, *, keys: bool = False) -> str:
-        """From [batch, n, count * width] to [batch, count, n, width]; for ``keys`` to [batch, count, width, n]."""
-        apart = self.node("Reshape", [x, self.constant([0, -1, count, width])])
-        return self.node("Transpose", [apart], perm=[0, 2, 3, 1] if keys else [0, 2, 1, 3])
+    def linear(self, x: str, name: str, weight: Array, bias: Array | None = None) -> str:
+        """A product with weights [out, in], as PyTorch keeps them, along the last axis."""
+        y = self.node("MatMul", x, self.weight(f"{name}.weight", weight.T), name=name)
+        return y if bias is None else self.node("Add", y, self.weight(f"{name}.bias", bias), name=f"{name}.add")
 
-    def together(self, x: str, width: int) -> str:
-        """From [batch, heads, n, ...] to [batch, n, width]."""
-        return self.node("Reshape", [self.node("Transpose", [x], perm=[0, 2, 1, 3]), self.constant([0, -1, width])])
+    def layer_norm(self, x: str, name: str, weight: Array, bias: Array, epsilon: float) -> str:
+        """A normalization of the last axis."""
+        return self.node(
+            "LayerNormalization",
+            x,
+            self.weight(f"{name}.weight", weight),
+            self.weight(f"{name}.bias", bias),
+            name=name,
+            axis=-1,
+            epsilon=float(epsilon),
+        )
 
-    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the file, checked; large weights beside it, as ``<name>.data``.
+    def heads(self, x: str, heads: int, width: int) -> str:
+        """[n, t, heads * width] as [n, heads, t, width]."""
+        return self.node("Transpose", self.node("Reshape", x, self.shape(0, 0, heads, width)), perm=[0, 2, 1, 3])
+
+    def attend(self, q: str, k: str, v: str, heads: int, width: int, mask: str | None = None) -> str:
+        """Attention with several heads.
+
+        Args:
+            q: queries [n, t, heads * width].
+            k: keys [n, s, heads * width].
+            v: values [n, s, heads * width].
+            heads: how many.
+            width: of one.
+            mask: added to the scores [n, heads, t, s].
+
+        Returns:
+            [n, t, heads * width]
+        """
+        keys = self.node("Transpose", self.node("Reshape", k, self.shape(0, 0, heads, width)), perm=[0, 2, 3, 1])
+        # The queries are scaled, not the scores: those may leave the range of half precision.
+        queries = self.node("Mul", self.heads(q, heads, width), self.constant(width**-0.5))
+        scores = self.node("MatMul", queries, keys)
+        if mask is not None:
+            scores = self.node("Add", scores, mask)
+        mixed = self.node("MatMul", self.node("Softmax", scores, axis=-1), self.heads(v, heads, width))
+        return self.node("Reshape", self.node("Transpose", mixed, perm=[0, 2, 1, 3]), self.shape(0, 0, heads * width))
+
+    def activation(self, x: str, kind: str) -> str:
+        """An activation by the name that Hugging Face's configurations give it.
 
         Raises:
-            onnx.checker.ValidationError: the graph is not what ONNX allows.
+            Unsupported: it is not known.
         """
-        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, list(self._weights.values()))
-        opset = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="llama-pajamas")
-        helper.set_model_props(model, dict(metadata or {}))
-        if self._bytes > _LARGE:
-            onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
-            onnx.checker.check_model(str(path))
+        if kind in _SIMPLE:
+            return self.node(_SIMPLE[kind], x)
+        if kind == "gelu":
+            part = self.node("Erf", self.node("Mul", x, self.constant(math.sqrt(0.5))))
+        elif kind in ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"):
+            cube = self.node("Mul", self.node("Mul", x, x), x)
+            inner = self.node("Add", x, self.node("Mul", cube, self.constant(0.044715)))
+            part = self.node("Tanh", self.node("Mul", inner, self.constant(math.sqrt(2 / math.pi))))
+        elif kind in ("quick_gelu", "silu", "swish"):
+            scaled = self.node("Mul", x, self.constant(1.702)) if kind == "quick_gelu" else x
+            return self.node("Mul", x, self.node("Sigmoid", scaled))
         else:
-            onnx.checker.check_model(model)
-            onnx.save(model, path)
+            raise Unsupported(f"The activation '{kind}' is not known here.", param="model")
+        half = self.node("Mul", x, self.constant(0.5))
+        return self.node("Mul", half, self.node("Add", part, self.constant(1.0)))
 
-    def _store(self, name: str, array: npt.NDArray[Any]) -> str:
-        self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
-        self._bytes += array.nbytes
-        return name
+    def unit(self, x: str) -> str:
+        """The vectors along the last axis, brought to length 1."""
+        squares = self.node("ReduceSum", self.node("Mul", x, x), self.shape(-1), keepdims=1)
+        return self.node("Div", x, self.node("Sqrt", self.node("Add", squares, self.constant(1e-12))))
+
+    def halve(self) -> None:
+        """Store what has two axes or more in float16, cast where it is used: half the bytes, computed in float32."""
+        casts = []
+        for name, array in list(self._weights.items()):
+            if array.ndim >= 2 and array.dtype == np.float32:
+                small = np.clip(self._weights.pop(name), -65504, 65504).astype(np.float16)
+                half = self.weight(f"{name}/half", small)
+                casts.append(helper.make_node("Cast", [half], [name], name=f"{name}/cast", to=FLOAT))
+        self._nodes[:0] = casts
+
+    def model(self, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
+        """The whole as ONNX's own object, checked; for graphs below 2 GiB."""
+        model = self._model([numpy_helper.from_array(array, name) for name, array in self._weights.items()], metadata)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+        """Write the graph; where the weights are too many for one message, they go into ``<name>.data`` beside it.
+
+        Args:
+            path: the .onnx file.
+            metadata: kept in the file (metadata_props).
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if sum(array.nbytes for array in self._weights.values()) < _LARGEST:
+            path.write_bytes(self.model(metadata).SerializeToString())
+            return path
+        tensors = []
+        with (path.parent / f"{path.name}.data").open("wb") as file:
+            for name, array in self._weights.items():
+                tensor = TensorProto(
+                    name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape
+                )
+                if array.nbytes < 1024:  # shapes have to be in the graph itself
+                    tensor.raw_data = array.tobytes()
+                else:
+                    file.write(b"\0" * (-file.tell() % 64))
+                    tensor.data_location = TensorProto.EXTERNAL
+                    facts = {"location": f"{path.name}.data", "offset": file.tell(), "length": array.nbytes}
+                    for key, value in facts.items():
+                        tensor.external_data.add(key=key, value=str(value))
+                    file.write(array.tobytes())
+                tensors.append(tensor)
+        path.write_bytes(self._model(tensors, metadata).SerializeToString())
+        onnx.checker.check_model(str(path))
+        return path
+
+    def _model(self, tensors: list[onnx.TensorProto], metadata: Mapping[str, str] | None) -> onnx.ModelProto:
+        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, tensors)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="llama-pajamas",
+        )
+        helper.set_model_props(model, dict(metadata or {}))
+        return model
 
 
-def _taken(name: str) -> str:
-    raise ValueError(f"two different weights are called {name}")
+_SIMPLE: Final[Mapping[str, str]] = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "linear": "Identity"}
