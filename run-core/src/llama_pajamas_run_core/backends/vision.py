@@ -9,7 +9,14 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.backends.base import Backend
 from llama_pajamas_run_core.dsp.fit import Placement, fit
-from llama_pajamas_run_core.dsp.heads import class_probabilities, decode_boxes, unit_vectors
+from llama_pajamas_run_core.dsp.heads import (
+    Candidates,
+    class_probabilities,
+    read_candidates,
+    suppress,
+    unit_vectors,
+)
+from llama_pajamas_run_core.dsp.masks import assemble_masks
 from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_core.types.vision import (
@@ -17,6 +24,7 @@ from llama_pajamas_run_core.types.vision import (
     Detection,
     DetectOptions,
     Image,
+    Mask,
     VisionSpec,
     VisionTask,
 )
@@ -29,7 +37,8 @@ class VisionBackend(Backend):
     """A model that looks at images.
 
     A runtime writes :attr:`spec` and :meth:`_infer` (and :meth:`_encode_text` for a text encoder beside it); this class
-    brings images to the model's size, reads its head and brings boxes back to the image's own pixels.
+    brings images to the model's size, reads its head and brings boxes back to the image's own pixels. A runtime that
+    does the first two on its device overrides :meth:`_find` and :meth:`_look`.
     """
 
     task: ClassVar[Task] = Task.VISION
@@ -47,12 +56,38 @@ class VisionBackend(Backend):
             batch: float32 [n, 3, height, width], normalized as :attr:`spec` says.
 
         Returns:
-            the raw outputs, in the model's order.
+            the raw outputs, each with the n images in front, in the order that the head is read in
+            (:func:`~llama_pajamas_run_core.dsp.heads.read_candidates`).
         """
 
     def _encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors [n, d] of texts, in the space of the images'. Only where the spec has "embed_text"."""
         raise Unsupported(f"{type(self).__name__} encodes no text.")
+
+    def _find(
+        self, images: Sequence[Image], options: DetectOptions, *, masks: bool
+    ) -> list[tuple[Candidates, Placement]]:
+        """What a detector finds.
+
+        Args:
+            images: at least one.
+            options: thresholds and limits, checked.
+            masks: whether coefficients and prototypes are wanted too; only where the spec has "segment".
+
+        Returns:
+            for each image the objects, without doubles and the surest first, in input pixels, and where the image lies
+            in the input.
+        """
+        found: list[tuple[Candidates, Placement]] = []
+        for outputs, placements in self._run(images):
+            for index, placement in enumerate(placements):
+                read = read_candidates([output[index] for output in outputs], self.spec, options)
+                found.append((suppress(read, self.spec, options), placement))
+        return found
+
+    def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
+        """The first output [n, ...] of a classifier or an embedder for the images, of which there is at least one."""
+        return np.concatenate([outputs[0][: len(placements)] for outputs, placements in self._run(images)])
 
     def detect(self, images: Sequence[Image], options: DetectOptions | None = None) -> list[list[Detection]]:
         """Find objects.
@@ -68,15 +103,23 @@ class VisionBackend(Backend):
             BadInput: an option is out of range, or no model is loaded.
             Unsupported: the model detects nothing.
         """
-        options = options or DetectOptions()
-        self._need("detect")
-        self._check(options)
-        found: list[list[Detection]] = []
-        for outputs, placements in self._run(images):
-            for index, placement in enumerate(placements):
-                boxes = decode_boxes([output[index] for output in outputs], self.spec, options)
-                found.append([self._detection(box, placement) for box in boxes])
-        return found
+        return self._detections("detect", images, options or DetectOptions())
+
+    def segment(self, images: Sequence[Image], options: DetectOptions | None = None) -> list[list[Detection]]:
+        """Find objects with the pixels that belong to each.
+
+        Args:
+            images: one or more.
+            options: thresholds and limits.
+
+        Returns:
+            what :meth:`detect` returns, and each detection has its mask.
+
+        Raises:
+            BadInput: an option is out of range, or no model is loaded.
+            Unsupported: the model makes no masks.
+        """
+        return self._detections("segment", images, options or DetectOptions())
 
     def classify(self, images: Sequence[Image], *, top: int = 5) -> list[list[Classification]]:
         """Name what each image shows.
@@ -95,12 +138,11 @@ class VisionBackend(Backend):
         self._need("classify")
         if top < 1:
             raise BadInput(f"top must be at least 1, not {top}.", param="top")
+        _some(images)
         named: list[list[Classification]] = []
-        for outputs, placements in self._run(images):
-            probabilities = class_probabilities(outputs[0], self.spec)
-            for row in probabilities[: len(placements)]:
-                order = np.argsort(-row, kind="stable")[:top]
-                named.append([Classification(int(i), self._label(int(i)), float(row[i])) for i in order])
+        for row in class_probabilities(self._look(images), self.spec):
+            order = np.argsort(-row, kind="stable")[:top]
+            named.append([Classification(int(i), self._label(int(i)), float(row[i])) for i in order])
         return named
 
     def embed(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
@@ -114,7 +156,8 @@ class VisionBackend(Backend):
             Unsupported: the model makes no image embeddings.
         """
         self._need("embed")
-        return np.concatenate([unit_vectors(outputs[0]) for outputs, _ in self._run(images)])
+        _some(images)
+        return unit_vectors(self._look(images))
 
     def embed_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Map texts to vectors in the space of the images'.
@@ -134,8 +177,6 @@ class VisionBackend(Backend):
         return unit_vectors(owner.run(lambda: self._encode_text(texts)))
 
     def _run(self, images: Sequence[Image]) -> Iterator[tuple[Sequence[npt.NDArray[Any]], list[Placement]]]:
-        if not images:
-            raise BadInput("There is no image.", param="images")
         owner, spec = self._ready(), self.spec
         size = MAX_BATCH if spec.dynamic_batch else 1
         for start in range(0, len(images), size):
@@ -164,6 +205,22 @@ class VisionBackend(Backend):
         labels = self.spec.labels
         return labels[class_id] if class_id < len(labels) else str(class_id)
 
-    def _detection(self, raw: tuple[int, float, npt.NDArray[np.float32]], placement: Placement) -> Detection:
-        class_id, confidence, box = raw
-        return Detection(class_id, self._label(class_id), confidence, placement.restore(box))
+    def _detections(self, task: VisionTask, images: Sequence[Image], options: DetectOptions) -> list[list[Detection]]:
+        self._need(task)
+        self._check(options)
+        _some(images)
+        masks, spec = task == "segment", self.spec
+        made: list[list[Detection]] = []
+        for found, placement in self._find(images, options, masks=masks):
+            boxes = placement.restore_all(found.boxes)
+            shapes: Sequence[Mask | None] = (
+                assemble_masks(found, boxes, placement, spec) if masks else (None,) * len(boxes)
+            )
+            rows = zip(found.classes.tolist(), found.scores.tolist(), boxes, shapes, strict=True)
+            made.append([Detection(which, self._label(which), score, box, mask) for which, score, box, mask in rows])
+        return made
+
+
+def _some(images: Sequence[Image]) -> None:
+    if not images:
+        raise BadInput("There is no image.", param="images")

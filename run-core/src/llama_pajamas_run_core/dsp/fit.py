@@ -25,6 +25,8 @@ class Placement:
         top: y of the image's upper edge in the input.
         width: the image's width in its own pixels.
         height: the image's height in its own pixels.
+        across: its width in the input, with what a crop cuts off.
+        down: its height in the input.
     """
 
     scale_x: float
@@ -33,6 +35,8 @@ class Placement:
     top: int
     width: int
     height: int
+    across: int
+    down: int
 
     def restore(self, box: npt.NDArray[np.float32]) -> Box:
         """A box in the image's own pixels.
@@ -43,13 +47,28 @@ class Placement:
         Returns:
             the box, clipped to the image.
         """
-        x1, y1, x2, y2 = (float(edge) for edge in box)
-        return Box(
-            min(max((x1 - self.left) / self.scale_x, 0.0), float(self.width)),
-            min(max((y1 - self.top) / self.scale_y, 0.0), float(self.height)),
-            min(max((x2 - self.left) / self.scale_x, 0.0), float(self.width)),
-            min(max((y2 - self.top) / self.scale_y, 0.0), float(self.height)),
-        )
+        return self.restore_all(box[None])[0]
+
+    def restore_all(self, boxes: npt.NDArray[np.float32]) -> list[Box]:
+        """Boxes in the image's own pixels.
+
+        Args:
+            boxes: float32 [n, 4], x1, y1, x2, y2 in input pixels.
+
+        Returns:
+            the boxes, clipped to the image.
+        """
+        left, top, across, down = self.left, self.top, self.scale_x, self.scale_y
+        width, height = float(self.width), float(self.height)
+        return [
+            Box(
+                min(max((x1 - left) / across, 0.0), width),
+                min(max((y1 - top) / down, 0.0), height),
+                min(max((x2 - left) / across, 0.0), width),
+                min(max((y2 - top) / down, 0.0), height),
+            )
+            for x1, y1, x2, y2 in boxes.tolist()
+        ]
 
 
 def fit(image: Image, spec: VisionSpec) -> tuple[npt.NDArray[np.float32], Placement]:
@@ -64,7 +83,29 @@ def fit(image: Image, spec: VisionSpec) -> tuple[npt.NDArray[np.float32], Placem
     Returns:
         float32 [3, height, width], scaled to 0..1 and then normalized, and where the image lies in it.
     """
-    width, height = image.width, image.height
+    placed = place(image.width, image.height, spec)
+    width, height, left, top = placed.width, placed.height, placed.left, placed.top
+    across, down = placed.across, placed.down
+    columns = _Axis(width, across, max(0, -left), min(across, spec.width - left))
+    rows = _Axis(height, down, max(0, -top), min(down, spec.height - top))
+    made = np.full((3, spec.height, spec.width), PAD_VALUE, np.float32)
+    x, y = max(left, 0), max(top, 0)
+    made[:, y : y + rows.count, x : x + columns.count] = _resize(image.pixels, rows, columns)
+
+    factors, offsets = normalization(spec)
+    made *= factors[:, None, None]
+    made -= offsets[:, None, None]
+    return made, placed
+
+
+def place(width: int, height: int, spec: VisionSpec) -> Placement:
+    """Where an image will lie in a model's input.
+
+    Args:
+        width: the image's width in pixels.
+        height: the image's height in pixels.
+        spec: the input's size and how to get there.
+    """
     if spec.resize == "letterbox":
         ratio = min(spec.height / height, spec.width / width)
         across, down = max(1, round(width * ratio)), max(1, round(height * ratio))
@@ -76,17 +117,13 @@ def fit(image: Image, spec: VisionSpec) -> tuple[npt.NDArray[np.float32], Placem
         left, top = -round((across - spec.width) / 2), -round((down - spec.height) / 2)
     else:
         across, down, left, top = spec.width, spec.height, 0, 0
+    return Placement(across / width, down / height, left, top, width, height, across, down)
 
-    columns = _Axis(width, across, max(0, -left), min(across, spec.width - left))
-    rows = _Axis(height, down, max(0, -top), min(down, spec.height - top))
-    made = np.full((3, spec.height, spec.width), PAD_VALUE, np.float32)
-    x, y = max(left, 0), max(top, 0)
-    made[:, y : y + rows.count, x : x + columns.count] = _resize(image.pixels, rows, columns)
 
+def normalization(spec: VisionSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Factor and offset of each channel, float32 [3]: an input value is the pixel's times the one, less the other."""
     std = np.array(spec.std, np.float32)
-    made *= (1.0 / (255.0 * std))[:, None, None]
-    made -= (np.array(spec.mean, np.float32) / std)[:, None, None]
-    return made, Placement(across / width, down / height, left, top, width, height)
+    return 1.0 / (255.0 * std), np.array(spec.mean, np.float32) / std
 
 
 @dataclass(frozen=True, slots=True)
