@@ -65,7 +65,7 @@ class VisionDescription:
             ``image_input`` holds, an RGB image of the spec's size.
         outputs: the names of the outputs that the head reads, in the order in which it reads them.
         image_input: whether the input is an image, which the package itself scales and normalizes.
-        max_batch: the most images in one prediction.
+        batches: the numbers of images that one prediction takes, rising.
     """
 
     kind: ClassVar[str] = "vision"
@@ -75,7 +75,7 @@ class VisionDescription:
     input: str
     outputs: tuple[str, ...]
     image_input: bool = False
-    max_batch: int = 1
+    batches: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class TextDescription:
         output: the name of the output, [n, d].
         length: tokens in each row: shorter texts are padded to it, longer ones are cut.
         pad_id: the token that pads.
-        max_batch: the most texts in one prediction.
+        batches: the numbers of texts that one prediction takes, rising.
     """
 
     kind: ClassVar[str] = "text-encoder"
@@ -101,7 +101,7 @@ class TextDescription:
     output: str
     length: int
     pad_id: int
-    max_batch: int = 1
+    batches: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True, slots=True)

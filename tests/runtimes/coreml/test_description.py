@@ -21,9 +21,9 @@ SPEC = VisionSpec(
     "embedding", crop=0.875,
 )  # fmt: skip
 EVERY = [
-    VisionDescription(ORIGIN, SPEC, "pixel_values", ("image_embeds",), max_batch=16),
+    VisionDescription(ORIGIN, SPEC, "pixel_values", ("image_embeds",), batches=(1, 2, 4)),
     VisionDescription(ORIGIN, SPEC, "image", ("output0", "output1"), image_input=True),
-    TextDescription(ORIGIN, "input_ids", None, "text_embeds", 77, 49407, 16),
+    TextDescription(ORIGIN, "input_ids", None, "text_embeds", 77, 49407, (1, 16)),
     TextDescription(ORIGIN, "input_ids", "attention_mask", "text_embeds", 77, 49407),
     WhisperEncoderDescription(ORIGIN, 80, (1000, 3000)),
     WhisperDecoderDescription(ORIGIN, 51865, 448, 4, 6, 384, ((1, 2), (3, 5)), True, (1, 32)),
