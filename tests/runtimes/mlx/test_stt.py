@@ -17,8 +17,8 @@ from support import tiny_whisper
 from llama_pajamas_run_core.errors import BadInput, LoadError
 from llama_pajamas_run_core.testing.stt import STTContract, babble
 from llama_pajamas_run_core.types.audio import Audio
+from llama_pajamas_run_core.whisper.vocabulary import Vocabulary
 from llama_pajamas_run_mlx.stt import MLXSTTBackend
-from llama_pajamas_run_mlx.whisper.vocabulary import Vocabulary
 from llama_pajamas_starter.speech import mlx_folder
 
 
@@ -97,6 +97,16 @@ def test_a_window_that_breaks_off_is_listened_to_again(tmp_path: Path) -> None:
     assert starts == pytest.approx([0.0, 1.0, 2.0], abs=0.03)
 
 
+def test_windows_heard_together_are_heard_alike(english: Path) -> None:
+    pause = np.zeros(6 * 16_000, np.float32)
+    long = Audio(np.concatenate([part for _ in range(5) for part in (babble(2.5).samples, pause)]), 16_000)
+    with MLXSTTBackend(english, short_context=True) as one, MLXSTTBackend(english, windows=3) as several:
+        alone = one.transcribe(long, word_times=True)
+        together = several.transcribe(long, word_times=True)
+    assert len(alone.segments) == 10
+    assert [(s.text, s.start, s.end) for s in together.segments] == [(s.text, s.start, s.end) for s in alone.segments]
+
+
 def test_the_language_is_detected(german: Path) -> None:
     with MLXSTTBackend(german) as backend:
         assert backend.details["multilingual"] is True
@@ -151,7 +161,7 @@ def test_damaged_folders_are_named(english: Path, tmp_path: Path) -> None:
         MLXSTTBackend(tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"dtype": "int8"}, {"threads": 2}])
+@pytest.mark.parametrize("options", [{"dtype": "int8"}, {"threads": 2}, {"windows": 0}])
 def test_senseless_options_are_refused(english: Path, options: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(options))):
         MLXSTTBackend(english, **options)

@@ -6,6 +6,7 @@ from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities, Sin
 from llama_pajamas_run_core.backends.stt import STTBackend
 from llama_pajamas_run_core.backends.tts import TTSBackend
 from llama_pajamas_run_core.backends.vision import VisionBackend
+from llama_pajamas_run_core.backends.whisper import WhisperSTTBackend
 
 __all__ = [
     "Backend",
@@ -16,4 +17,5 @@ __all__ = [
     "SingleLaneLLMBackend",
     "TTSBackend",
     "VisionBackend",
+    "WhisperSTTBackend",
 ]

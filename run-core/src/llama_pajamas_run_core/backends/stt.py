@@ -94,7 +94,7 @@ class STTBackend(Backend):
         for window in speech_windows(audio, self.window):
             for segment in self._transcribe(window.audio, options):
                 if segment.text:
-                    yield _placed(segment, window.start, audio.duration)
+                    yield placed(segment, window.start, audio.duration)
 
     def _check(self, options: TranscribeOptions) -> TranscribeOptions:
         if options.temperature is not None and not 0 <= options.temperature <= 1:
@@ -114,7 +114,7 @@ class STTBackend(Backend):
         return options
 
 
-def _placed(segment: Segment, offset: float, duration: float) -> Segment:
+def placed(segment: Segment, offset: float, duration: float) -> Segment:
     """A window's segment, in the time of the whole audio and inside it."""
 
     def clamp(time: float) -> float:

@@ -1,1 +1,1 @@
-"""Whisper on MLX: the model, its vocabulary, decoding and the times of words."""
+"""Whisper's network on MLX; what surrounds it is run-core's."""

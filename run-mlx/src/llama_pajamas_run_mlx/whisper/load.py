@@ -1,7 +1,6 @@
 """MLX Whisper folders: config.json with OpenAI's names for the sizes, and weights.safetensors or weights.npz."""
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from llama_pajamas_run_core.errors import LoadError, OutOfMemory
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_mlx._session import DTYPES, is_out_of_memory
-from llama_pajamas_run_mlx.whisper.model import Dimensions, WhisperModel
+from llama_pajamas_run_mlx.whisper.model import WhisperModel
 
 _WEIGHTS = ("weights.safetensors", "weights.npz", "model.safetensors")
 
@@ -36,7 +36,7 @@ def load_whisper(path: Path, dtype: str) -> tuple[WhisperModel, Dimensions, dict
     if weights_file is None:
         raise LoadError(f"{path} is no MLX Whisper model: it has no {' or '.join(_WEIGHTS[:2])}.")
     try:
-        sizes = Dimensions(**{field.name: int(config[field.name]) for field in fields(Dimensions)})
+        sizes = Dimensions.of(config)
         weights = dict(mx.load(str(weights_file)))
         model = WhisperModel(sizes)
         if quantization:

@@ -3,31 +3,16 @@
 Architecture: "Robust Speech Recognition via Large-Scale Weak Supervision" (https://arxiv.org/abs/2212.04356).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from llama_pajamas_run_core.whisper.sizes import Dimensions
+
 #: Keys and values of a layer: its own, and those of the audio.
 LayerCache = tuple[tuple[mx.array, mx.array], tuple[mx.array, mx.array]]
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """The dimensions of a model, under the names of its config.json."""
-
-    n_mels: int
-    n_audio_ctx: int
-    n_audio_state: int
-    n_audio_head: int
-    n_audio_layer: int
-    n_vocab: int
-    n_text_ctx: int
-    n_text_state: int
-    n_text_head: int
-    n_text_layer: int
 
 
 class Attention(nn.Module):
@@ -140,7 +125,7 @@ class Decoder(nn.Module):
     def __call__(
         self, tokens: mx.array, audio: mx.array, cache: list[LayerCache] | None = None, *, scores: bool = False
     ) -> tuple[mx.array, list[LayerCache], list[Any]]:
-        """Logits float32 [b, n, v] for tokens [b, n] behind those in the cache; the new cache; scores by layer."""
+        """Logits float32 [b, v] behind the last of tokens [b, n], which follow those in the cache; the new cache; scores."""
         past = 0 if cache is None else cache[0][0][0].shape[2]
         x = self.token_embedding(tokens) + self.positional_embedding[past : past + tokens.shape[1]]
         made, seen = [], []
@@ -148,7 +133,7 @@ class Decoder(nn.Module):
             x, layer, attention = block.decode(x, audio, None if cache is None else cache[index], scores=scores)
             made.append(layer)
             seen.append(attention)
-        return self.token_embedding.as_linear(self.ln(x)).astype(mx.float32), made, seen
+        return self.token_embedding.as_linear(self.ln(x[:, -1])).astype(mx.float32), made, seen
 
 
 class WhisperModel(nn.Module):
@@ -165,8 +150,7 @@ class WhisperModel(nn.Module):
         super().__init__()
         self.encoder, self.decoder = Encoder(sizes), Decoder(sizes)
         # Where a model does not say which, those of the last half: it is where Whisper settles on the next word.
-        layers = range(sizes.n_text_layer // 2, sizes.n_text_layer)
-        self.alignment_heads = mx.array([(layer, head) for layer in layers for head in range(sizes.n_text_head)])
+        self.alignment_heads = mx.array(sizes.last_layers)
 
 
 def sinusoids(length: int, channels: int) -> Any:
