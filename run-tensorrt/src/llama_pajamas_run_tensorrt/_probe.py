@@ -1,0 +1,30 @@
+"""Loads an engine and ends: ``python -m llama_pajamas_run_tensorrt._probe FILE DEVICE``, run by ``_session.probe``."""
+
+import sys
+
+from llama_pajamas_run_core.errors import PajamasError
+
+
+def main() -> int:
+    """0 where the engine loads; else 1, and the reason as the last line of stderr."""
+    from llama_pajamas_run_tensorrt import _session
+
+    path, device = sys.argv[1:3]
+    engine = _session.read_engine(path)
+    log = _session._Log()
+    try:
+        with _session.find_device(device).current():
+            runtime = _session.tensorrt.Runtime(log)
+            loaded = runtime.deserialize_cuda_engine(engine.plan())
+            if loaded is None:
+                sys.stderr.write(log.told())
+                return 1
+            del loaded, runtime
+    except PajamasError as error:
+        sys.stderr.write(error.message)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
