@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.onnx import check_onnx
+from llama_pajamas_run_core.artifacts.vision.graph import Tensor
 from llama_pajamas_run_core.errors import (
     BadInput,
     InferenceError,
@@ -55,28 +55,6 @@ _TYPES: Final[Mapping[str, type[np.generic]]] = {
     "tensor(bool)": np.bool_,
 }
 _OUT_OF_MEMORY: Final = ("failed to allocate memory", "bad_alloc", "out of memory", "cudaerrormemoryallocation")
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output of a graph.
-
-    Attributes:
-        name: its name.
-        shape: its sizes; a string or None where a size is free.
-        dtype: the element type, or None for one that is no number.
-    """
-
-    name: str
-    shape: tuple[int | str | None, ...]
-    dtype: type[np.generic] | None
-
-    def size(self, axis: int) -> int | None:
-        """The size along an axis, or None where it is free or there is no such axis."""
-        if not -len(self.shape) <= axis < len(self.shape):
-            return None
-        value = self.shape[axis]
-        return value if isinstance(value, int) and value > 0 else None
 
 
 class Session:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.artifacts.vision.graph import section
+from llama_pajamas_run_core.artifacts.vision.spec import vector_output
 from llama_pajamas_run_core.errors import LoadError, MissingDependency, TooLarge
 from llama_pajamas_run_onnx._session import Session
-from llama_pajamas_run_onnx.files import VisionFiles, section
-from llama_pajamas_run_onnx.spec import vector_output
+from llama_pajamas_run_onnx.files import VisionFiles
 
 #: The most texts that go through the encoder at once.
 _BATCH = 32
@@ -34,7 +35,7 @@ class TextEncoder:
         self._session = session
         self._ids = next((one for one in session.inputs if one.name == "input_ids"), session.inputs[0])
         names = [one.name for one in session.outputs]
-        self._output = names.index("text_embeds") if "text_embeds" in names else vector_output(session)
+        self._output = names.index("text_embeds") if "text_embeds" in names else vector_output(session.outputs)
         self._tokenizer = _tokenizer(files.tokenizer)
         own, sizes = section(files.config, "text"), section(files.config, "text_config")
         self._limit = int(own.get("length") or sizes.get("max_position_embeddings") or self._ids.size(1) or 77)

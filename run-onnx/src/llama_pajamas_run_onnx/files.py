@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_pajamas_run_core.artifacts.vision.graph import section
 from llama_pajamas_run_core.errors import BadInput, LoadError
 
 #: Graphs of an image encoder, with the text encoder that belongs to each.
@@ -63,12 +64,6 @@ def find_files(path: Path) -> VisionFiles:
         _read(folder / "preprocessor_config.json"),
         _read(folder / "tokenizer_config.json"),
     )
-
-
-def section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object inside a configuration; an empty one where there is none."""
-    value = config.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _image_graph(folder: Path) -> Path:

@@ -1,24 +1,25 @@
-"""What describes an ONNX vision model: its own configuration, Hugging Face's, or the metadata inside the graph."""
+"""What describes a vision model: its own configuration, Hugging Face's, or the metadata inside the graph."""
 
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, get_args
 
+from llama_pajamas_run_core.artifacts.vision.graph import VisionGraph, section
 from llama_pajamas_run_core.errors import LoadError, Unsupported
-from llama_pajamas_run_onnx._session import Session
-from llama_pajamas_run_onnx.files import VisionFiles, section
+from llama_pajamas_run_core.types.vision import Head
 
 Resize = Literal["letterbox", "stretch", "crop"]
-Head = Literal["yolov8", "nms", "logits", "probabilities", "embedding"]
+Purpose = Literal["detect", "segment", "classify", "embed"]
 Triple = tuple[float, float, float]
 
 #: The words for a task in configurations and metadata.
-_TASKS: Final[Mapping[str, Literal["detect", "classify", "embed"]]] = {
+_TASKS: Final[Mapping[str, Purpose]] = {
     "detect": "detect",
     "detection": "detect",
-    "segment": "detect",  # a YOLO model that also gives masks or joints: its boxes are read
-    "pose": "detect",
+    "segment": "segment",
+    "segmentation": "segment",
+    "pose": "detect",  # a YOLO model that also gives joints: its boxes are read
     "classify": "classify",
     "classification": "classify",
     "embed": "embed",
@@ -27,14 +28,14 @@ _TASKS: Final[Mapping[str, Literal["detect", "classify", "embed"]]] = {
 RESIZES: Final[Mapping[str, Resize]] = {
     "letterbox": "letterbox", "stretch": "stretch", "crop": "crop", "center-crop": "crop",
 }  # fmt: skip
-_HEADS: Final = ("yolov8", "nms", "logits", "probabilities", "embedding")
+HEADS: Final[tuple[Head, ...]] = get_args(Head)
 
 
 @dataclass(slots=True)
 class Facts:
     """What is known about a model; None where nothing tells. The attributes are those of a VisionSpec."""
 
-    task: Literal["detect", "classify", "embed"] | None = None
+    task: Purpose | None = None
     labels: tuple[str, ...] | None = None
     size: tuple[int, int] | None = None
     resize: Resize | None = None
@@ -44,28 +45,28 @@ class Facts:
     crop: float = 1.0
 
 
-def described(files: VisionFiles, session: Session) -> Facts:
+def described(graph: VisionGraph) -> Facts:
     """What the files and the graph's metadata tell.
 
     Raises:
         LoadError: a description is damaged.
         Unsupported: a kind of model that is not understood.
     """
-    if isinstance(files.config.get("input"), dict):
-        return _from_config(files)
-    if "model_type" in files.config or "architectures" in files.config:
+    if isinstance(graph.config.get("input"), dict):
+        return _from_config(graph)
+    if "model_type" in graph.config or "architectures" in graph.config:
         try:
-            return _from_hugging_face(files, session)
+            return _from_hugging_face(graph)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise LoadError(f"The configuration beside {files.image} is damaged: {error}.") from error
-    if "names" in session.metadata:
-        return _from_ultralytics(files, session)
+            raise LoadError(f"The configuration beside {graph.path} is damaged: {error}.") from error
+    if "names" in graph.metadata:
+        return _from_ultralytics(graph)
     return Facts()
 
 
-def _from_config(files: VisionFiles) -> Facts:
+def _from_config(graph: VisionGraph) -> Facts:
     """The project's own description, as the starter models have it."""
-    config, given = files.config, files.config["input"]
+    config, given = graph.config, graph.config["input"]
     try:
         return Facts(
             task=_TASKS[config["task"]],
@@ -78,47 +79,53 @@ def _from_config(files: VisionFiles) -> Facts:
             crop=part(given.get("crop", 1.0)),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise LoadError(f"The config.json beside {files.image} lacks or misstates {error}.") from error
+        raise LoadError(f"The config.json beside {graph.path} lacks or misstates {error}.") from error
 
 
-def _from_ultralytics(files: VisionFiles, session: Session) -> Facts:
+def _from_ultralytics(graph: VisionGraph) -> Facts:
     """https://docs.ultralytics.com/modes/export: names, task, imgsz and args as Python literals."""
     try:
-        metadata = {key: _literal(value) for key, value in session.metadata.items()}
+        metadata = {key: _literal(value) for key, value in graph.metadata.items()}
         task = metadata.get("task", "detect")
         if task not in _TASKS:
             raise Unsupported(
-                f"{files.image} is a YOLO model for the task '{task}'.",
+                f"{graph.path} is a YOLO model for the task '{task}'.",
                 hint="Supported: detect, segment, pose, classify.",
             )
         names = metadata["names"]
-        labels = tuple(str(names[key]) for key in sorted(names)) if isinstance(names, dict) else tuple(map(str, names))
+        named = [str(names[key]) for key in sorted(names, key=int)] if isinstance(names, dict) else map(str, names)
+        labels = tuple(named)
         size = metadata.get("imgsz") or None
         height, width = (size, size) if size is None or isinstance(size, int) else (int(side) for side in size)
     except (TypeError, ValueError) as error:
-        raise LoadError(f"The metadata in {files.image} is damaged: {error}.") from error
+        raise LoadError(f"The metadata in {graph.path} is damaged: {error}.") from error
     kind = _TASKS[task]
     facts = Facts(task=kind, labels=labels, size=(width, height) if width and height else None)
     facts.mean, facts.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    facts.resize, facts.head = ("letterbox", None) if kind == "detect" else ("crop", "probabilities")
+    if kind == "classify":
+        facts.resize, facts.head = "crop", "probabilities"
+    else:
+        facts.resize = "letterbox"
     return facts
 
 
-def _literal(text: str) -> Any:
+def _literal(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text  # an engine's metadata are JSON
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
 
 
-def _from_hugging_face(files: VisionFiles, session: Session) -> Facts:
+def _from_hugging_face(graph: VisionGraph) -> Facts:
     """config.json and preprocessor_config.json of the transformers library."""
-    config, prepare = files.config, files.preprocessor
+    config, prepare = graph.config, graph.preprocessor
     architecture = (config.get("architectures") or [""])[0] or ""
-    outputs = {output.name for output in session.outputs}
+    outputs = {output.name for output in graph.outputs}
     if "pred_boxes" in outputs or "ObjectDetection" in architecture or "Segmentation" in architecture:
         raise Unsupported(
-            f"{files.image} is a {architecture or config.get('model_type')}, whose outputs are not read here.",
+            f"{graph.path} is a {architecture or config.get('model_type')}, whose outputs are not read here.",
             hint="Detectors in YOLO's layout are.",
             param="model",
         )
@@ -184,6 +191,6 @@ def part(value: Any) -> float:
 
 def head_name(value: str) -> Head:
     """A head by its name. ValueError where there is none of that name."""
-    if value not in _HEADS:
-        raise ValueError(f"head must be one of {', '.join(_HEADS)}, not '{value}'")
-    return cast(Head, value)
+    if value not in HEADS:
+        raise ValueError(f"head must be one of {', '.join(HEADS)}, not '{value}'")
+    return value
