@@ -49,6 +49,8 @@ class Graph:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._weights: dict[str, Array] = {}
         self._shared: dict[bytes, str] = {}
+        #: What the values that leave the graph are called in the end.
+        self._names: dict[str, str] = {}
 
     def input(self, name: str, shape: Sequence[Size], kind: int = FLOAT) -> str:
         """Declare an input; returns its name."""
@@ -56,17 +58,15 @@ class Graph:
         return name
 
     def output(self, name: str, value: str, shape: Sequence[Size], kind: int = FLOAT) -> None:
-        """Declare that ``value`` leaves the graph under ``name``."""
-        if value != name:
-            self.node("Identity", value, name=name)
-            self._rename(name)
+        """Declare that ``value``, made by a node, leaves the graph as ``name``."""
+        self._names[value] = name
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def weight(self, name: str, array: Array) -> str:
         """Add a tensor of the network under its own name; returns it."""
         if name in self._weights:
             raise ValueError(f"the graph has a weight {name} already")
-        self._weights[name] = np.ascontiguousarray(array)
+        self._weights[name] = np.asarray(array, order="C")
         return name
 
     def constant(self, value: Array | Sequence[int] | Sequence[float] | float, dtype: type = np.float32) -> str:
@@ -91,9 +91,6 @@ class Graph:
         made = [f"{name}_out{index}" if outputs > 1 else f"{name}_out" for index in range(outputs)]
         self._nodes.append(helper.make_node(kind, list(inputs), made, name=name, **attributes))
         return made
-
-    def _rename(self, name: str) -> None:
-        self._nodes[-1].output[0] = name
 
     # The layers.
 
@@ -242,7 +239,13 @@ class Graph:
         return path
 
     def _model(self, tensors: list[onnx.TensorProto], metadata: Mapping[str, str] | None) -> onnx.ModelProto:
-        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, tensors)
+        nodes = []
+        for node in self._nodes:
+            nodes.append(onnx.NodeProto())
+            nodes[-1].CopyFrom(node)
+            nodes[-1].input[:] = [self._names.get(one, one) for one in node.input]
+            nodes[-1].output[:] = [self._names.get(one, one) for one in node.output]
+        graph = helper.make_graph(nodes, self._name, self._inputs, self._outputs, tensors)
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
