@@ -7,14 +7,16 @@ from llama_pajamas_run_core.errors import PajamasError
 
 def main() -> int:
     """0 where the engine loads; else 1, and the reason as the last line of stderr."""
-    from llama_pajamas_run_tensorrt import _session
+    from llama_pajamas_run_tensorrt import _sdk
+    from llama_pajamas_run_tensorrt._device import find_device
+    from llama_pajamas_run_tensorrt.engine_file import read_engine
 
     path, device = sys.argv[1:3]
-    engine = _session.read_engine(path)
-    log = _session._Log()
+    engine = read_engine(path)
+    log = _sdk.make_log()
     try:
-        with _session.find_device(device).current():
-            runtime = _session.tensorrt.Runtime(log)
+        with find_device(device).current():
+            runtime = _sdk.tensorrt.Runtime(log)
             loaded = runtime.deserialize_cuda_engine(engine.plan())
             if loaded is None:
                 sys.stderr.write(log.told())

@@ -1,0 +1,156 @@
+"""The one file that imports TensorRT and PyCUDA: what their errors mean, their messages, and how memory is taken.
+
+Everything else asks this module for them (``_sdk.tensorrt``, ``_sdk.cuda``) when it needs them.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_core.errors import InferenceError, LoadError, MissingDependency, OutOfMemory, PajamasError
+
+# Read by CUDA when it starts: devices in the order of nvidia-smi, and kernels loaded when they are first used.
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+
+_INSTALL: Final = "uv sync --extra tensorrt"
+try:
+    import tensorrt
+except ImportError as error:
+    raise MissingDependency("TensorRT engines", package="tensorrt", install=_INSTALL) from error
+try:
+    import pycuda.driver as cuda
+except ImportError as error:
+    raise MissingDependency("TensorRT engines", package="pycuda", install=_INSTALL) from error
+
+logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY: Final = (
+    "out of memory", "outofmemory", "memoryallocation", "insufficient memory", "failed to allocate", "bad_alloc",
+    "requested amount of gpu memory",
+)  # fmt: skip
+
+
+def version() -> str:
+    """TensorRT's version, "8.6.1" or "10.14.1.48"."""
+    return str(tensorrt.__version__)
+
+
+class Log(Protocol):
+    """TensorRT's messages: into ours, and kept to say why something failed."""
+
+    @property
+    def errors(self) -> bool:
+        """Whether it said that something went wrong."""
+
+    def told(self) -> str:
+        """What it said went wrong, and forget it."""
+
+
+def make_log() -> Any:
+    """A :class:`Log` that TensorRT takes as its logger."""
+    return _log_class(tensorrt)()
+
+
+@cache
+def _log_class(module: Any) -> type:
+    class Messages(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self._said: deque[str] = deque(maxlen=4)
+
+        def log(self, severity: Any, message: str) -> None:  # from any of TensorRT's threads
+            text = " ".join(str(message).split())
+            if severity in (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR):
+                self._said.append(text)
+            logger.debug("tensorrt: %s", text)
+
+        @property
+        def errors(self) -> bool:
+            return bool(self._said)
+
+        def told(self) -> str:
+            said = "; ".join(dict.fromkeys(self._said))
+            self._said.clear()
+            said = said[:600] + "..." if len(said) > 600 else said
+            return said.rstrip(".") or "TensorRT says no more"
+
+    return Messages
+
+
+@contextmanager
+def mapped(kind: type[LoadError] | type[InferenceError], what: str, log: Log | None = None) -> Iterator[None]:
+    """Errors of TensorRT and PyCUDA become ours.
+
+    Args:
+        kind: what they become, unless memory ran out.
+        what: how the message begins ("model.engine failed").
+        log: where TensorRT told more.
+    """
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except (LoadError, InferenceError) as error:
+        if _means_out_of_memory(error.message):
+            raise OutOfMemory(error.message, hint="Use a smaller batch, fewer lanes, or another GPU.") from error
+        raise
+    except (PajamasError, GeneratorExit):
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(f"{what}: memory ran out.") from error
+    except Exception as error:  # PyCUDA's and TensorRT's errors share no base below Exception
+        told = f" ({log.told()})" if log is not None and log.errors else ""
+        text = " ".join(str(error).split())[:400] + told
+        if isinstance(error, cuda.MemoryError) or _means_out_of_memory(text):
+            raise OutOfMemory(
+                f"{what}: the GPU's memory ran out ({text}).", hint="Use a smaller batch, fewer lanes, or another GPU."
+            ) from error
+        raise kind(f"{what}: {text}") from error
+
+
+def _means_out_of_memory(text: str) -> bool:
+    return any(sign in text.lower() for sign in _OUT_OF_MEMORY)
+
+
+def device_alloc(size: int) -> Any:
+    """Take memory of the GPU that is current. Raises OutOfMemory."""
+    try:
+        return cuda.mem_alloc(size)
+    except cuda.MemoryError as error:
+        free, total = cuda.mem_get_info()
+        raise OutOfMemory(
+            f"{size:,} bytes more do not fit: the GPU has {free:,} free of {total:,}.",
+            hint="Use a smaller batch, fewer lanes, or another GPU.",
+        ) from error
+
+
+def device_free(allocation: Any) -> None:
+    """Free what :func:`device_alloc` gave."""
+    allocation.free()
+
+
+def pinned_alloc(size: int) -> npt.NDArray[np.uint8]:
+    """Take pinned memory of the host, as an array of its bytes. Raises OutOfMemory."""
+    try:
+        pinned: npt.NDArray[np.uint8] = cuda.pagelocked_empty(size, np.uint8)
+    except cuda.MemoryError as error:
+        raise OutOfMemory(f"{size:,} bytes of pinned host memory do not fit.") from error
+    return pinned
+
+
+def pinned_free(array: Any) -> None:
+    """Free what :func:`pinned_alloc` gave."""
+    array.base.free()
+
+
+def pinned_address(array: Any) -> int:
+    """Where it begins."""
+    return int(array.ctypes.data)
