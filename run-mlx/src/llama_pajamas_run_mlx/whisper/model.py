@@ -125,7 +125,9 @@ class Decoder(nn.Module):
     def __call__(
         self, tokens: mx.array, audio: mx.array, cache: list[LayerCache] | None = None, *, scores: bool = False
     ) -> tuple[mx.array, list[LayerCache], list[Any]]:
-        """Logits float32 [b, v] behind the last of tokens [b, n], which follow those in the cache; the new cache; scores."""
+        """Logits float32 [b, v] behind the last of tokens [b, n], which follow those in the cache; the new cache; the
+        scores by layer.
+        """
         past = 0 if cache is None else cache[0][0][0].shape[2]
         x = self.token_embedding(tokens) + self.positional_embedding[past : past + tokens.shape[1]]
         made, seen = [], []
