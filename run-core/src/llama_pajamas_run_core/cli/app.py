@@ -21,6 +21,7 @@ COMMANDS = {
     "classify": "classify:classify",
     "models": "models:app",
     "hardware": "hardware:hardware",
+    "bench": "bench:app",
     "eval": "evaluate:evaluate",
     "export": "verbs:export",
     "verify": "verbs:verify",
