@@ -1,0 +1,1 @@
+"""From ONNX graphs and Whisper checkpoints to Core ML packages, without PyTorch."""

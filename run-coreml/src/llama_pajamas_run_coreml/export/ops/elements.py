@@ -1,0 +1,146 @@
+"""Arithmetic, comparisons and choices, element by element."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, Final
+
+import numpy as np
+from onnx import TensorProto
+
+from llama_pajamas_run_coreml.export._mil import Var, mb, types
+from llama_pajamas_run_coreml.export.ops.table import Table
+from llama_pajamas_run_coreml.export.values import Step
+
+TABLE: Final = Table()
+
+#: Operators of one input, with the builder's name for them.
+_UNARY: Final = {
+    "Abs": "abs", "Acos": "acos", "Asin": "asin", "Atan": "atan", "Atanh": "atanh", "Ceil": "ceil", "Cos": "cos",
+    "Cosh": "cosh", "Erf": "erf", "Exp": "exp", "Floor": "floor", "Round": "round", "Sign": "sign", "Sin": "sin",
+    "Sinh": "sinh", "Sqrt": "sqrt", "Tan": "tan", "Tanh": "tanh", "Not": "logical_not", "Identity": "identity",
+    "Dropout": "identity",
+}  # fmt: skip
+#: Operators of two inputs.
+_BINARY: Final = {
+    "Add": "add", "Sub": "sub", "Pow": "pow", "Equal": "equal", "Less": "less", "Greater": "greater",
+    "LessOrEqual": "less_equal", "GreaterOrEqual": "greater_equal",
+}  # fmt: skip
+#: Operators of truth values.
+_LOGICAL: Final = {"And": "logical_and", "Or": "logical_or", "Xor": "logical_xor"}
+#: Operators of any number of inputs.
+_MANY: Final = {"Sum": "add", "Min": "minimum", "Max": "maximum"}
+#: ONNX's element types, as the builder's.
+_TYPES: Final = {
+    TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp32", TensorProto.DOUBLE: "fp32", TensorProto.BFLOAT16: "fp32",
+    TensorProto.INT64: "int32", TensorProto.INT32: "int32", TensorProto.INT16: "int32", TensorProto.INT8: "int32",
+    TensorProto.UINT8: "int32", TensorProto.UINT16: "int32", TensorProto.UINT32: "int32", TensorProto.BOOL: "bool",
+}  # fmt: skip
+
+
+def _unary(name: str) -> Callable[[Step], Any]:
+    return lambda step: getattr(mb, name)(x=step.variable(0))
+
+
+def _binary(name: str) -> Callable[[Step], Any]:
+    return lambda step: getattr(mb, name)(x=step.variable(0), y=step.variable(1))
+
+
+def _logical(name: str) -> Callable[[Step], Any]:
+    return lambda step: getattr(mb, name)(x=as_bool(step.variable(0)), y=as_bool(step.variable(1)))
+
+
+def _many(name: str) -> Callable[[Step], Any]:
+    function = getattr(mb, name)
+    return lambda step: reduce(
+        lambda left, right: function(x=left, y=right), [step.variable(index) for index in range(len(step.inputs))]
+    )
+
+
+for table, make in ((_UNARY, _unary), (_BINARY, _binary), (_LOGICAL, _logical), (_MANY, _many)):
+    for onnx_name, mil_name in table.items():
+        TABLE[onnx_name] = make(mil_name)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a variable or array holds whole numbers."""
+    if isinstance(value, Var):
+        return bool(types.is_int(value.dtype))
+    return bool(np.asarray(value).dtype.kind in "iu")
+
+
+def as_bool(value: Any) -> Any:
+    """A variable or array as truth values."""
+    if isinstance(value, Var):
+        return value if types.is_bool(value.dtype) else mb.cast(x=value, dtype="bool")
+    return np.asarray(value).astype(bool)
+
+
+@TABLE.op("Mul")
+def _multiply(step: Step) -> Any:
+    left, right = step.variable(0), step.variable(1)
+    for gate, x in ((left, right), (right, left)):
+        # Exporters write SiLU as x * sigmoid(x), for which Core ML has an operator of its own.
+        if isinstance(gate, Var) and gate.op is not None and gate.op.op_type == "sigmoid" and gate.op.inputs["x"] is x:
+            return mb.silu(x=x)
+    return mb.mul(x=left, y=right)
+
+
+@TABLE.op("Div")
+def _divide(step: Step) -> Any:
+    left, right = step.variable(0), step.variable(1)
+    if is_integer(left) and is_integer(right):
+        return mb.floor_div(x=left, y=right)
+    return mb.real_div(x=left, y=right)
+
+
+@TABLE.op("Mod")
+def _remainder(step: Step) -> Any:
+    if step.attribute("fmod", 0):
+        raise step.refusal("the remainder with the dividend's sign has no counterpart in Core ML")
+    return mb.mod(x=step.variable(0), y=step.variable(1))
+
+
+@TABLE.op("Neg")
+def _negate(step: Step) -> Any:
+    x = step.variable(0)
+    return mb.mul(x=x, y=np.int32(-1) if is_integer(x) else np.float32(-1))
+
+
+@TABLE.op("Reciprocal")
+def _reciprocal(step: Step) -> Any:
+    return mb.real_div(x=np.float32(1), y=step.variable(0))
+
+
+@TABLE.op("Log")
+def _logarithm(step: Step) -> Any:
+    return mb.log(x=step.variable(0), epsilon=np.float32(0))
+
+
+@TABLE.op("Mean")
+def _average(step: Step) -> Any:
+    return mb.mul(x=_many("add")(step), y=np.float32(1 / len(step.inputs)))
+
+
+@TABLE.op("Where")
+def _choose(step: Step) -> Any:
+    return mb.select(cond=as_bool(step.variable(0)), a=step.variable(1), b=step.variable(2))
+
+
+@TABLE.op("Cast", "CastLike")
+def _cast(step: Step) -> Any:
+    x = step.variable(0)
+    if step.op == "CastLike":
+        like = step.variable(1)
+        dtype = "int32" if is_integer(like) else "bool" if np.asarray(like).dtype == bool else "fp32"
+    else:
+        kind = step.attribute("to")
+        if kind not in _TYPES:
+            raise step.refusal(f"Core ML has no elements of ONNX's type {kind}")
+        dtype = _TYPES[kind]
+    return x if isinstance(x, Var) and types.builtin_to_string(x.dtype) == dtype else mb.cast(x=x, dtype=dtype)
+
+
+@TABLE.op("IsNaN")
+def _is_nan(step: Step) -> Any:
+    x = step.variable(0)
+    return mb.not_equal(x=x, y=x)
