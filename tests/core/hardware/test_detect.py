@@ -47,6 +47,9 @@ SYSCTL = {
 
 def test_a_mac_with_apple_silicon(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(
+        cpu, "_psutil_free", lambda: 0
+    )  # psutil, imported on a Mac that is none, is broken from then on
     monkeypatch.setattr(apple, "sysctl", lambda *names: {name: SYSCTL[name] for name in names if name in SYSCTL})
     monkeypatch.setattr(cpu, "sysctl", lambda *names: {name: SYSCTL[name] for name in names if name in SYSCTL})
     monkeypatch.setattr(apple, "_gpu_cores", lambda: 40)
@@ -62,6 +65,9 @@ def test_a_mac_with_an_intel_processor(monkeypatch):
     facts = {"machdep.cpu.brand_string": "Intel(R) Core(TM) i9", "machdep.cpu.features": "SSE4.2 AVX1.0 FMA F16C"}
     facts["machdep.cpu.leaf7_features"] = "AVX2 BMI2"
     monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(
+        cpu, "_psutil_free", lambda: 0
+    )  # psutil, imported on a Mac that is none, is broken from then on
     monkeypatch.setattr(apple, "sysctl", lambda *names: {})
     monkeypatch.setattr(cpu, "sysctl", lambda *names: facts)
     assert apple.probe_apple() == (None, "this Mac has an Intel processor")

@@ -1,86 +1,32 @@
 """NVIDIA's probe on stand-ins for NVML: every way there can be no GPU has its reason."""
 
 import sys
-from types import SimpleNamespace
 
 import pytest
+from support.fake_nvml import GPU, NVML
 
 from llama_pajamas_run_core.hardware import nvidia
 
 
-class NVMLError(Exception):
-    def __init__(self, value=999):
-        super().__init__(f"NVML error {value}")
-        self.value = value
-
-
-class NotSupported(NVMLError):
-    pass
-
-
-class NVML:
-    """What the probe uses of pynvml."""
-
-    NVMLError = NVMLError
-    NVMLError_NotSupported = NotSupported
-    NVML_ERROR_LIBRARY_NOT_FOUND = 12
-    NVML_ERROR_DRIVER_NOT_LOADED = 9
-    NVML_ERROR_NO_PERMISSION = 4
-    NVML_ERROR_LIB_RM_VERSION_MISMATCH = 18
-
-    def __init__(self, count=1, init=None, memory=None, broken=()):
-        self.count, self.init, self.memory, self.broken, self.open = count, init, memory, broken, 0
-
-    def nvmlInit(self):
-        if self.init is not None:
-            raise NVMLError(self.init)
-        self.open += 1
-
-    def nvmlShutdown(self):
-        self.open -= 1
-
-    def nvmlSystemGetDriverVersion(self):
-        return "580.82.07"
-
-    def nvmlSystemGetCudaDriverVersion_v2(self):
-        return 12080
-
-    def nvmlDeviceGetCount(self):
-        return self.count
-
-    def nvmlDeviceGetHandleByIndex(self, index):
-        if index in self.broken:
-            raise NVMLError(15)
-        return index
-
-    def nvmlDeviceGetUUID(self, handle):
-        return f"GPU-{handle}"
-
-    def nvmlDeviceGetName(self, handle):
-        return b"NVIDIA H200"  # older versions of the package give bytes
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle):
-        return [9, 0]
-
-    def nvmlDeviceGetMemoryInfo(self, handle):
-        if self.memory is None:
-            raise NotSupported
-        return SimpleNamespace(total=self.memory, free=self.memory // 2)
+@pytest.fixture(autouse=True)
+def all_visible(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 def test_all_fields_of_a_gpu():
-    nvml = NVML(memory=150_000)
+    nvml = NVML(GPU(memory=150_000, used=75_000))
     (gpu,), reason = nvidia.ask(nvml)
     assert reason is None
     assert (gpu.index, gpu.uuid, gpu.name, gpu.compute_capability) == (0, "GPU-0", "NVIDIA H200", (9, 0))
     assert (gpu.memory, gpu.memory_free, gpu.driver, gpu.cuda, gpu.integrated) == (
         150_000, 75_000, "580.82.07", (12, 8), False,
     )  # fmt: skip
+    assert gpu.bus == "00000000:18:00.0"
     assert nvml.open == 0
 
 
 def test_a_gpu_without_memory_of_its_own_has_the_hosts():
-    (gpu,), _ = nvidia.ask(NVML(memory=None))
+    (gpu,), _ = nvidia.ask(NVML(GPU(memory=None)))
     assert gpu.integrated
     assert gpu.memory > 0
 
@@ -100,11 +46,11 @@ def test_reasons_for_no_gpu(code, reason):
 
 
 def test_a_driver_without_gpus():
-    assert nvidia.ask(NVML(count=0)) == ((), "the NVIDIA driver sees no GPU")
+    assert nvidia.ask(NVML()) == ((), "the NVIDIA driver sees no GPU")
 
 
 def test_a_lost_gpu_does_not_hide_the_others():
-    gpus, reason = nvidia.ask(NVML(count=2, memory=1000, broken=(0,)))
+    gpus, reason = nvidia.ask(NVML(GPU(lost=True), GPU("GPU-1")))
     assert [gpu.index for gpu in gpus] == [1]
     assert "GPU 0" in reason
 

@@ -7,6 +7,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from llama_pajamas_run_core.hardware.profiles import to_json
+from llama_pajamas_run_core.hardware.topology import describe
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.selection.matrix import hardware_class
 from llama_pajamas_run_core.types.hardware import HardwareProfile
@@ -41,10 +42,13 @@ def profile_table(profile: HardwareProfile) -> Table:
         table.add_row(
             f"GPU {gpu.index}", f"{gpu.name}, compute capability {major}.{minor}, {free}, driver {gpu.driver}"
         )
+    for link in profile.links:
+        table.add_row(f"GPU {link.first} to {link.second}", describe(link))
     if profile.apple is not None:
         table.add_row("chip", f"{profile.apple.name}, {profile.apple.memory / 2**30:.0f} GiB unified memory")
     for what, reason in profile.notes.items():
-        table.add_row(f"no {what}" if what in ("nvidia", "apple") else what, reason)
+        absent = (what == "nvidia" and not profile.nvidia) or what == "apple"
+        table.add_row(f"no {what}" if absent else what, reason)
     return table
 
 

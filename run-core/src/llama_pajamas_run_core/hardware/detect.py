@@ -8,7 +8,8 @@ from typing import TypeVar
 from llama_pajamas_run_core.hardware.apple import probe_apple
 from llama_pajamas_run_core.hardware.cpu import probe_processor
 from llama_pajamas_run_core.hardware.nvidia import probe_nvidia
-from llama_pajamas_run_core.types.hardware import AppleChip, HardwareProfile, NvidiaGPU, Processor
+from llama_pajamas_run_core.hardware.topology import probe_links
+from llama_pajamas_run_core.types.hardware import AppleChip, GPULink, HardwareProfile, NvidiaGPU, Processor
 
 _log = logging.getLogger(__name__)
 _Facts = TypeVar("_Facts")
@@ -28,7 +29,9 @@ def detect() -> HardwareProfile:
     no_chips: tuple[AppleChip | None, str | None] = (None, None)
     chip, no_chip = _probe("apple", probe_apple, no_chips, notes)
     notes.update({name: reason for name, reason in (("nvidia", no_gpu), ("apple", no_chip)) if reason is not None})
-    return HardwareProfile(_system(), _release(), processor, gpus, chip, notes)
+    no_links: tuple[GPULink, ...] = ()
+    links = _probe("links", lambda: probe_links(gpus), no_links, notes) if len(gpus) > 1 else no_links
+    return HardwareProfile(_system(), _release(), processor, gpus, chip, links, notes)
 
 
 def _probe(name: str, probe: Callable[[], _Facts], otherwise: _Facts, notes: dict[str, str]) -> _Facts:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from llama_pajamas_run_core.errors import BadInput
-from llama_pajamas_run_core.types.hardware import AppleChip, HardwareProfile, NvidiaGPU, Processor
+from llama_pajamas_run_core.types.hardware import AppleChip, GPULink, HardwareProfile, NvidiaGPU, Processor
 
 
 def to_json(profile: HardwareProfile, *, indent: int | None = 2) -> str:
@@ -28,7 +28,8 @@ def from_json(text: str) -> HardwareProfile:
         gpus = tuple(_gpu(entry) for entry in fields.pop("nvidia", ()))
         apple = fields.pop("apple", None)
         chip = None if apple is None else AppleChip(**apple)
-        return HardwareProfile(processor=Processor(**processor), nvidia=gpus, apple=chip, **fields)
+        links = tuple(GPULink(**entry) for entry in fields.pop("links", ()))
+        return HardwareProfile(processor=Processor(**processor), nvidia=gpus, apple=chip, links=links, **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"The text is no hardware profile: {error}.") from error
 

@@ -28,11 +28,11 @@ class Processor:
 
 @dataclass(frozen=True, slots=True)
 class NvidiaGPU:
-    """An NVIDIA GPU, as NVML reports it.
+    """An NVIDIA GPU, or the part of one that MIG sets apart, as NVML reports it.
 
     Attributes:
-        index: NVML's index.
-        uuid: "GPU-...".
+        index: NVML's index, of a part that of the whole GPU.
+        uuid: "GPU-...", or "MIG-..." for a part.
         name: "NVIDIA H200".
         compute_capability: (9, 0).
         memory: bytes in all.
@@ -40,6 +40,7 @@ class NvidiaGPU:
         driver: the driver's version.
         cuda: the highest CUDA version the driver serves, (13, 0).
         integrated: whether it shares the host's memory (Jetson).
+        bus: its address on the PCI bus ("00000000:18:00.0"); "" where unknown.
     """
 
     index: int
@@ -51,6 +52,26 @@ class NvidiaGPU:
     driver: str
     cuda: tuple[int, int]
     integrated: bool = False
+    bus: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GPULink:
+    """How two GPUs reach each other.
+
+    Attributes:
+        first: the index of one.
+        second: the index of the other.
+        path: what of the PCI bus lies between them, as nvidia-smi calls it: "X" (the same board), "PIX" (one switch),
+            "PXB" (several switches), "PHB" (the processor's host bridge), "NODE" (several of them within one NUMA node)
+            or "SYS" (between processors); "" where unknown.
+        nvlinks: how many NVLinks join them besides, over NVSwitches or directly.
+    """
+
+    first: int
+    second: int
+    path: str
+    nvlinks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +99,9 @@ class HardwareProfile:
         system: "Linux", "Darwin", "Windows", "iOS" or "Android".
         release: the system's version ("14.5"), "" where unknown.
         processor: the CPU and its memory.
-        nvidia: the GPUs, in NVML's order.
+        nvidia: the GPUs that CUDA_VISIBLE_DEVICES lets this process use, in CUDA's order.
         apple: the chip, on Apple silicon.
+        links: how the GPUs reach each other, one entry for each two; empty with fewer than two.
         notes: for what was looked for and not found, why ("nvidia": "no NVIDIA driver is installed").
     """
 
@@ -88,4 +110,5 @@ class HardwareProfile:
     processor: Processor
     nvidia: tuple[NvidiaGPU, ...] = ()
     apple: AppleChip | None = None
+    links: tuple[GPULink, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
