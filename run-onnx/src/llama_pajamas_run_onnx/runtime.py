@@ -20,6 +20,13 @@ RUNTIME = RuntimeInfo(
             modules=("onnxruntime", "tokenizers"),
             install="uv pip install onnxruntime tokenizers",
         ),
+        Task.STT: Room(
+            "llama_pajamas_run_onnx.stt:ONNXSTTBackend",
+            formats=("onnx-whisper",),
+            families="Whisper (OpenAI's, distilled and fine-tuned ones), also as Hugging Face's optimum exports it",
+            modules=("onnxruntime",),
+            install="uv pip install onnxruntime",
+        ),
         Task.TTS: Room(
             "llama_pajamas_run_onnx.tts:ONNXTTSBackend",
             formats=("piper", "kokoro"),
