@@ -29,10 +29,11 @@ from llama_pajamas_run_core.artifacts.places import cache_dir
 from llama_pajamas_run_onnx.export.graph import Graph
 
 #: Changed with whatever changes the files, so that old ones are not taken for new ones.
-RECIPE: Final = 1
-#: Places of a picture that pass the usual threshold of 0.25, on average.
-_CANDIDATES: Final = 40
+RECIPE: Final = 2
+#: Places that pass the usual threshold of 0.25 in the median picture.
+_CANDIDATES: Final = 60
 _THRESHOLD: Final = math.log(0.25 / 0.75)
+_FAR_DOWN: Final = -8.0
 _COCO: Final = 80
 _BINS: Final = 16
 _STRIDES: Final = (8, 16, 32)
@@ -90,6 +91,7 @@ class Maker:
         gain: float = 1.0,
         offset: float | Array = 0.0,
         vary: float = 0.3,
+        edges: bool = False,
     ) -> str:
         """A convolution whose outputs have, before the activation, about the mean ``offset`` and deviation ``gain``.
 
@@ -104,9 +106,12 @@ class Maker:
             gain: the deviation.
             offset: the mean; for each channel or for all.
             vary: how much the channels' means and deviations differ.
+            edges: whether it answers to what changes within its kernel alone.
         """
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         weight = rng.standard_normal((outputs, inputs, kernel, kernel)) / math.sqrt(inputs * kernel**2)
+        if edges:
+            weight -= weight.mean(axis=(2, 3), keepdims=True)
         gains = gain * rng.uniform(1 - vary, 1 + vary, outputs)
         offsets = np.broadcast_to(np.asarray(offset, np.float64), (outputs,)) + gain * vary * rng.standard_normal(
             outputs
@@ -207,10 +212,12 @@ def _body(make: Maker, x: str) -> tuple[str, str, str]:
     return n3, n4, _c2f(make, join(down, p5), "model.21", 384, 256, 1, False)
 
 
-def _branch(make: Maker, x: str, name: str, sizes: tuple[int, int, int], last: Mapping[str, Any]) -> str:
+def _branch(
+    make: Maker, x: str, name: str, sizes: tuple[int, int, int], last: Mapping[str, Any], *, edges: bool = False
+) -> str:
     inputs, width, outputs = sizes
-    x = make.conv(x, f"{name}.0.conv", inputs, width, 3)
-    x = make.conv(x, f"{name}.1.conv", width, width, 3)
+    x = make.conv(x, f"{name}.0.conv", inputs, width, 3, edges=edges)
+    x = make.conv(x, f"{name}.1.conv", width, width, 3, edges=edges)
     return make.conv(x, f"{name}.2", width, outputs, activation=None, **last)
 
 
@@ -234,7 +241,7 @@ def yolov8n(make: Maker, *, size: int = 640, classes: int = _COCO, masks: int = 
         box = _branch(make, x, f"model.22.cv2.{level}", (width, 64, 4 * _BINS), {"gain": 0.5, "offset": near})
         score = _branch(
             make, x, f"model.22.cv3.{level}", (width, max(64, min(classes, 100)), classes),
-            {"gain": 2.0, "offset": shift, "vary": 0.0},
+            {"gain": 1.2, "offset": shift, "vary": 0.0}, edges=True,
         )  # fmt: skip
         boxes.append(graph.node("Reshape", box, graph.shape(0, 4 * _BINS, cells[level])))
         scores.append(graph.node("Reshape", score, graph.shape(0, classes, cells[level])))
@@ -290,13 +297,16 @@ def _prototypes(make: Maker, x: str, masks: int) -> str:
 
 
 def _yolo(folder: Path, masks: int = 0) -> None:
-    batch = np.stack(pictures(4, 640, 640)).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    batch = np.stack(pictures(12, 640, 640)).transpose(0, 3, 1, 2).astype(np.float32) / 255
     statistics = measured(lambda make: yolov8n(make, masks=masks), batch)
     graph = Graph("yolov8n")
-    yolov8n(Maker(graph, statistics), masks=masks)
-    scores = _run(graph, batch)["output0"][:, 4 : 4 + _COCO].max(axis=1).ravel().astype(np.float64)
-    logits = np.sort(np.log(scores) - np.log1p(-np.minimum(scores, 1 - 1e-7)))
-    shift = _THRESHOLD - float(logits[-_CANDIDATES * len(batch)])
+    # Shifted far down, where a score near one cannot hide how large its logit is.
+    yolov8n(Maker(graph, statistics), masks=masks, shift=_FAR_DOWN)
+    # Told on other pictures than the statistics, which fit their own too well.
+    batch = np.stack(pictures(12, 640, 640, seed=1)).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    scores = _run(graph, batch)["output0"][:, 4 : 4 + _COCO].max(axis=1).clip(1e-9, 1 - 1e-7).astype(np.float64)
+    logits = np.sort(np.log(scores) - np.log1p(-scores), axis=1)
+    shift = _FAR_DOWN + _THRESHOLD - float(np.median(logits[:, -_CANDIDATES]))
     graph = Graph("yolov8n-seg" if masks else "yolov8n")
     yolov8n(Maker(graph, statistics), masks=masks, shift=shift)
     graph.save(
