@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from math import prod
@@ -71,6 +71,7 @@ class Lane:
         self._known: OrderedDict[Any, list[Shape]] = OrderedDict()
         self._seen: OrderedDict[Any, None] = OrderedDict()
         self._captured: OrderedDict[Any, _Bound] = OrderedDict()
+        self._recorded: dict[int, _Bound] = {}
         self.stream = _sdk.cuda.Stream(_NON_BLOCKING)
         self._pool = Pool(_sdk.device_alloc, _sdk.device_free, int, session._budget)
         self._pinned = Pool(_sdk.pinned_alloc, _sdk.pinned_free, _sdk.pinned_address, session._pinned_budget)
@@ -159,6 +160,64 @@ class Lane:
             addresses = {name: self._feed(name, array) for name, array in feeds.items()}
             outputs = self._run(profile, shapes, addresses, dict(into or {}), frozenset(fresh))
         return outputs
+
+    def record(
+        self,
+        feeds: Mapping[str, DeviceArray],
+        into: Mapping[str, DeviceArray],
+        *,
+        before: Callable[[], None],
+        after: Callable[[], None],
+    ) -> Graph | None:
+        """Capture the engine with work of one's own before and after it, to be started together with one call.
+
+        Args:
+            feeds: every input. The graph reads just these arrays, so they have to stay.
+            into: every output, likewise.
+            before: puts work on the lane's stream; it cannot wait for any of it.
+            after: the same.
+
+        Returns:
+            the graph, for :meth:`forget` when it is not needed any more, or None where none can be captured;
+            :attr:`no_graphs` then says why.
+
+        Raises:
+            BadInput, InferenceError: as :meth:`run`.
+        """
+        if not self.session._graphs or self.no_graphs:
+            return None
+        with _sdk.mapped(InferenceError, f"{self.session.path.name} failed", self.session.log):
+            shapes = {name: tuple(int(size) for size in array.shape) for name, array in feeds.items()}
+            profile = self._profile_for(shapes, complete=True)
+            try:
+                bound = _Bound(self._new_context())
+            except (LoadError, OutOfMemory) as error:
+                self.no_graphs = error.message
+                return None
+            self._configure(bound, profile, shapes)
+            self._address(bound, {name: array.address for name, array in {**feeds, **into}.items()})
+            self._execute(bound)  # TensorRT wants one run of a shape before it is captured
+
+            def work() -> None:
+                before()
+                self._execute(bound)
+                after()
+
+            try:
+                bound.graph = driver().capture(self.stream, work)
+            except (DriverError, OSError, InferenceError) as error:
+                self.no_graphs = str(error)
+                logger.info("engine=%s lane=%d runs without graphs: %s", self.session.path.name, self.index, error)
+                return None
+        self._recorded[id(bound.graph)] = bound
+        return bound.graph
+
+    def forget(self, graph: Graph) -> None:
+        """Free a graph of :meth:`record`, once its work is done."""
+        bound = self._recorded.pop(id(graph), None)
+        if bound is not None:
+            self.stream.synchronize()
+            graph.close()
 
     def download(self, array: DeviceArray) -> npt.NDArray[Any]:
         """Bring an array to the host; waits for the lane's work."""
@@ -286,8 +345,7 @@ class Lane:
             assert bound.graph is not None
             bound.graph.launch(self.stream)
             return
-        if self._worth_a_graph(key) and (bound := self._spare()) is not None:
-            self._configure(bound, profile, shapes)
+        if self._worth_a_graph(key) and (bound := self._spare(profile, shapes)) is not None:
             self._address(bound, addresses)
             self._execute(bound)  # TensorRT wants one run of a shape before it is captured
             self._capture(key, bound)
@@ -308,18 +366,20 @@ class Lane:
             self._seen.popitem(last=False)
         return False
 
-    def _spare(self) -> _Bound | None:
+    def _spare(self, profile: int, shapes: dict[str, Shape]) -> _Bound | None:
         """A context for a graph of its own: TensorRT wants a context left alone from capture on."""
+        bound = None
         if len(self._captured) >= _GRAPHS:
             _, bound = self._captured.popitem(last=False)
             assert bound.graph is not None
             self.stream.synchronize()
             bound.graph.close()
             bound.graph = None
-            return bound
         try:
-            return _Bound(self._new_context())
-        except (LoadError, OutOfMemory) as error:
+            bound = bound or _Bound(self._new_context())
+            self._configure(bound, profile, shapes)
+            return bound
+        except (LoadError, OutOfMemory, Unsupported) as error:
             self.no_graphs = error.message
             logger.info("engine=%s lane=%d runs without graphs: %s", self.session.path.name, self.index, error.message)
             return None
@@ -412,10 +472,11 @@ class Lane:
             self.stream.synchronize()
         except _sdk.cuda.Error as error:
             logger.warning("engine=%s lane=%d: %s", self.session.path.name, self.index, error)
-        for bound in self._captured.values():
+        for bound in (*self._captured.values(), *self._recorded.values()):
             if bound.graph is not None:
                 bound.graph.close()
         self._captured.clear()
+        self._recorded.clear()
         self.__dict__.pop("_bound", None)
         for kept in (self._inputs, self._outputs, self._staging, self._allocators, self._host):
             kept.clear()
