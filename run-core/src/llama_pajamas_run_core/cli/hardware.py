@@ -6,6 +6,7 @@ import typer
 from rich.console import Console, Group
 from rich.table import Table
 
+from llama_pajamas_run_core.cli.watch import show
 from llama_pajamas_run_core.hardware.profiles import to_json
 from llama_pajamas_run_core.hardware.topology import describe
 from llama_pajamas_run_core.machine import Machine
@@ -14,8 +15,16 @@ from llama_pajamas_run_core.types.hardware import HardwareProfile
 from llama_pajamas_run_core.types.tasks import Task
 
 
-def hardware(as_json: Annotated[bool, typer.Option("--json", help="Print the profile as JSON.")] = False) -> None:
+def hardware(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; while watching, a line a reading.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show what the hardware does, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between readings while watching.")] = 1.0,
+    count: Annotated[int, typer.Option(help="Stop watching after so many readings; 0 goes on.")] = 0,
+) -> None:
     """Show this machine, and for each task the runtime chosen, with the reason for every one that was considered."""
+    if watch:
+        show(interval=interval, count=count, as_json=as_json)
+        return
     machine = Machine()
     if as_json:
         typer.echo(to_json(machine.profile))
