@@ -453,7 +453,7 @@ class Runtime:
                 return None
             model = rest[4:]
             assert sum(model) & 0xFFFFFFFF == int.from_bytes(rest[:4], "little")
-            return Engine(self, onnx.load_from_string(model), about)
+            return (Engine if self.trt.flavour == "8.6" else NewEngine)(self, onnx.load_from_string(model), about)
         except Exception:
             _say(self.log, "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (magic tag mismatch)")
             return None
@@ -480,8 +480,6 @@ class Engine:
             self.device_memory_size = 4096
         if self.trt.flavour != "8.6":
             self.device_memory_size_v2 = 4096
-        else:
-            self.create_execution_context_without_device_memory = lambda: ExecutionContext(self)
 
     @property
     def num_io_tensors(self) -> int:
@@ -513,7 +511,7 @@ class Engine:
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [tuple(shape) for shape in self._profiles[profile][name]]
 
-    def create_execution_context(self, strategy: Any = None) -> "ExecutionContext":
+    def create_execution_context_without_device_memory(self) -> "ExecutionContext":
         return ExecutionContext(self)
 
     def _find(self, name: str) -> Any:
@@ -533,8 +531,6 @@ class ExecutionContext:
         self.active_optimization_profile = -1
         if engine._shared or engine.trt.flavour != "8.6" or 0 not in engine._in_use:
             self.set_optimization_profile_async(0, 0)
-        if engine.trt.flavour != "8.6":
-            self.set_device_memory = self._set_device_memory
 
     def __del__(self) -> None:
         self.engine._in_use.discard(self.active_optimization_profile)
@@ -547,10 +543,6 @@ class ExecutionContext:
     def device_memory(self, address: int) -> None:
         assert address % 256 == 0
         self._memory = address
-
-    def _set_device_memory(self, address: int, size: int) -> None:
-        assert size >= 4096
-        self.device_memory = address
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         engine = self.engine
@@ -642,6 +634,24 @@ class ExecutionContext:
                 )
                 allocate.notify_shape(name, values.shape)
             ctypes.memmove(address, values.ctypes.data, values.nbytes)
+
+
+class NewEngine(Engine):
+    """What is new in ICudaEngine from 10 on; there the old way to make a context is deprecated, in 11 it is gone."""
+
+    create_execution_context_without_device_memory = None
+
+    def create_execution_context(self, strategy: Any) -> "ExecutionContext":
+        assert strategy is self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        return NewExecutionContext(self)
+
+
+class NewExecutionContext(ExecutionContext):
+    """What is new in IExecutionContext from 10.1 on."""
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= 4096
+        self.device_memory = address
 
 
 def _options() -> onnxruntime.SessionOptions:

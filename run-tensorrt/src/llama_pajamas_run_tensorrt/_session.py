@@ -254,7 +254,8 @@ class Session:
         with _sdk.mapped(LoadError, f"{self.path} could not be loaded", self.log):
             if not self._budget.fits(self.file.size):
                 raise OutOfMemory(
-                    f"{self.path} alone takes {self.file.size:,} bytes, past the memory_limit of {self._budget.limit:,}."
+                    f"{self.path} alone takes {self.file.size:,} bytes, past the "
+                    f"memory_limit of {self._budget.limit:,}."
                 )
             free, total = _sdk.cuda.mem_get_info()
             if self.file.size + _HEADROOM > free:
@@ -278,6 +279,7 @@ class Session:
             lane.close()
         # In this order: a context needs its engine, the engine its runtime, and the runtime its log.
         self._lanes.clear()
+        self._idle.clear()
         for name in ("engine", "_runtime", "log"):
             self.__dict__.pop(name, None)
 
