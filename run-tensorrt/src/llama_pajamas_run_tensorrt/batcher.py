@@ -1,0 +1,305 @@
+"""Requests that come at the same time are worked on together: what stands between callers and the places of work.
+
+There is no thread in between. A caller that finds a place free takes it, puts into a batch what waits there, its own
+first, and does the work on its own thread; the others wait, and one of them goes on when the place is free again. So a
+request that comes alone is never handed to another thread, nor waits for company.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from llama_pajamas_run_core.errors import BadInput
+
+J = TypeVar("J")
+R = TypeVar("R")
+J_contra = TypeVar("J_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+#: For how many seconds after a batch of several requests company is expected again.
+_COMPANY: Final = 0.02
+#: States of a ticket: its thread has to wait, to work, or to go home.
+_WAITING, _LEADING, _DONE = 0, 1, 2
+
+
+class Place(Protocol[J_contra, R_co]):
+    """Where one batch at a time is worked on."""
+
+    def start(self, jobs: Sequence[J_contra]) -> None:
+        """Begin with a batch, and wait for as little as possible."""
+
+    def finish(self) -> Sequence[R_co]:
+        """Wait for the batch begun, and give the result of each job."""
+
+    def abandon(self) -> None:
+        """Wait for the batch begun, if any, and forget it. Raises nothing."""
+
+
+class _Ticket(Generic[J, R]):
+    """The jobs of one caller. Its fields are changed by who holds the batcher's lock."""
+
+    __slots__ = ("_wake", "arrived", "error", "left", "place", "results", "state")
+
+    def __init__(self, jobs: Sequence[J]) -> None:
+        self.results: list[R | None] = [None] * len(jobs)
+        self.left = len(jobs)
+        self.error: BaseException | None = None
+        self.state = _WAITING
+        self.place: Any = None
+        self.arrived = time.monotonic()
+        self._wake = threading.Lock()  # the cheapest thing that one thread can wait for
+        self._wake.acquire()
+
+    def sleep(self) -> None:
+        """Wait for :meth:`wake`; may also return without."""
+        self._wake.acquire()
+
+    def wake(self) -> None:
+        """Let the ticket's thread look at its state."""
+        if self._wake.locked():
+            self._wake.release()
+
+
+class Batcher(Generic[J, R]):
+    """Runs jobs of many callers in batches.
+
+    Args:
+        places: where batches are worked on, each by one thread at a time.
+        most: the most jobs of a batch.
+        max_wait: seconds that a request waits for company at most, where several came together just before; one that
+            comes alone does not wait.
+    """
+
+    def __init__(self, places: Sequence[Place[J, R]], most: int, max_wait: float = 0.001) -> None:
+        self.most, self.max_wait = most, max_wait
+        #: How many batches there were of each size.
+        self.batches: dict[int, int] = {}
+        self._free = list(places)
+        self._count = len(places)
+        self._queue: deque[_Entry[J, R]] = deque()
+        self._sleeping: dict[_Ticket[J, R], None] = {}
+        self._changed = threading.Condition(threading.Lock())
+        self._gathering = 0  # callers that have a place and wait for company
+        self._closed = False
+        self._company, self._company_until = 0, 0.0
+
+    def run(self, jobs: Sequence[J]) -> list[R]:
+        """Work on jobs, in as few batches as they fit in, with those of other callers.
+
+        Args:
+            jobs: at least one.
+
+        Returns:
+            the result of each, in their order.
+
+        Raises:
+            BadInput: the batcher was closed.
+            BaseException: what one of the jobs raised. A batch that fails is tried once more, request by request, so
+                that an error is that of its own request.
+        """
+        ticket: _Ticket[J, R] = _Ticket(jobs)
+        with self._changed:
+            if self._closed:
+                raise BadInput("The model was closed.")
+            self._queue.extend((ticket, index, job) for index, job in enumerate(jobs))
+            if self._free and not self._gathering:
+                ticket.place, ticket.state = self._free.pop(), _LEADING
+            else:
+                self._sleeping[ticket] = None
+                if self._gathering:
+                    self._changed.notify_all()
+        try:
+            while ticket.state != _DONE:
+                if ticket.state == _LEADING:
+                    self._lead(ticket)
+                else:
+                    ticket.sleep()
+        except BaseException:
+            self._withdraw(ticket)
+            raise
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.results  # type: ignore[return-value]
+
+    def borrow(self) -> Any:
+        """A place for oneself, as soon as one is free; :meth:`give_back` returns it."""
+        with self._changed:
+            while not self._free:
+                self._changed.wait()
+            return self._free.pop()
+
+    def give_back(self, place: Place[J, R]) -> None:
+        """Return what :meth:`borrow` gave."""
+        with self._changed:
+            self._release(place)
+
+    def close(self) -> None:
+        """Take no more jobs, and wait until those taken are done."""
+        with self._changed:
+            self._closed = True
+            while self._queue or len(self._free) < self._count:
+                self._changed.wait()
+
+    def _lead(self, ticket: _Ticket[J, R]) -> None:
+        """Work on batches until the ticket is done or its last jobs are in others' hands."""
+        running: deque[tuple[Any, list[_Entry[J, R]]]] = deque()
+        try:
+            while ticket.place is not None or running:
+                self._fill(ticket, running)
+                if running:
+                    self._finish(*running[0])
+                    with self._changed:
+                        place, _ = running.popleft()
+                        if self._mine(ticket):
+                            ticket.place = place
+                        else:
+                            self._release(place)
+        except BaseException:
+            for place, batch in running:
+                place.abandon()
+                with self._changed:
+                    self._queue.extendleft(reversed([one for one in batch if one[0] is not ticket]))
+            raise
+        finally:
+            self._leave(ticket, running)
+
+    def _fill(self, ticket: _Ticket[J, R], running: "deque[tuple[Any, list[_Entry[J, R]]]]") -> None:
+        """Begin as many batches as there are places, so that the next is prepared while one runs."""
+        while ticket.place is not None:
+            with self._changed:
+                batch = self._take(wait=not running)
+                place, ticket.place = ticket.place, None
+                if not batch:
+                    self._release(place)
+                    return
+                running.append((place, batch))
+            self._start(place, batch)
+            with self._changed:
+                if self._free and self._mine(ticket):
+                    ticket.place = self._free.pop()
+
+    def _leave(self, ticket: _Ticket[J, R], running: "deque[tuple[Any, list[_Entry[J, R]]]]") -> None:
+        """The ticket's thread works no more: its places are free, and it is done or waits."""
+        with self._changed:
+            places = [place for place, _ in running]
+            if ticket.place is not None:
+                places.append(ticket.place)
+            ticket.place = None
+            ticket.state = _WAITING if ticket.left > 0 else _DONE
+            if ticket.left > 0:
+                self._sleeping[ticket] = None
+                if self._queue and self._free:
+                    places.append(self._free.pop())
+            for place in places:
+                self._release(place)
+
+    def _mine(self, ticket: _Ticket[J, R]) -> bool:
+        """Whether jobs of the ticket still wait. Holds the lock."""
+        return ticket.left > 0 and any(one[0] is ticket for one in self._queue)
+
+    def _take(self, *, wait: bool) -> list["_Entry[J, R]"]:
+        """The jobs of the next batch. Holds the lock, and gives it up while it waits for company."""
+        if wait and self._queue and time.monotonic() < self._company_until:
+            deadline = self._queue[0][0].arrived + self.max_wait
+            self._gathering += 1
+            try:
+                while len(self._queue) < min(self.most, self._company) and (now := time.monotonic()) < deadline:
+                    self._changed.wait(deadline - now)
+            finally:
+                self._gathering -= 1
+        batch = [self._queue.popleft() for _ in range(min(self.most, len(self._queue)))]
+        if batch:
+            self.batches[len(batch)] = self.batches.get(len(batch), 0) + 1
+        if self._queue and self._free and not self._gathering:  # more came than fits in
+            self._release(self._free.pop())
+        return batch
+
+    def _start(self, place: Any, batch: list["_Entry[J, R]"]) -> None:
+        try:
+            place.start([job for _, _, job in batch])
+        except Exception as error:
+            place.abandon()
+            failed = batch[:]
+            batch.clear()
+            self._apart(place, failed, error)
+
+    def _finish(self, place: Any, batch: list["_Entry[J, R]"]) -> None:
+        if not batch:
+            return
+        try:
+            results = place.finish()
+        except Exception as error:
+            place.abandon()
+            self._apart(place, batch, error)
+            return
+        with self._changed:
+            for (ticket, index, _), result in zip(batch, results, strict=True):
+                ticket.results[index] = result
+            self._done(batch)
+
+    def _apart(self, place: Any, batch: list["_Entry[J, R]"], error: Exception) -> None:
+        """After a batch failed: each request by itself, so that only the one at fault fails."""
+        tickets = list(dict.fromkeys(ticket for ticket, _, _ in batch))
+        for ticket in tickets:
+            own = [one for one in batch if one[0] is ticket]
+            if len(tickets) == 1:
+                ticket.error = error
+            else:
+                try:
+                    place.start([job for _, _, job in own])
+                    for (_, index, _), result in zip(own, place.finish(), strict=True):
+                        ticket.results[index] = result
+                except Exception as raised:
+                    place.abandon()
+                    ticket.error = raised
+            with self._changed:
+                self._done(own)
+
+    def _done(self, batch: list["_Entry[J, R]"]) -> None:
+        """Count jobs as done, and wake whose last they were. Holds the lock."""
+        tickets = set()
+        for ticket, _, _ in batch:
+            ticket.left -= 1
+            tickets.add(ticket)
+        for ticket in tickets:
+            if ticket.error is not None and ticket.left > 0:  # what else it asked for is of no use now
+                self._drop(ticket)
+            if ticket.left <= 0 and ticket in self._sleeping:
+                del self._sleeping[ticket]
+                ticket.state = _DONE
+                ticket.wake()
+        if len(tickets) > 1:
+            self._company, self._company_until = len(batch), time.monotonic() + _COMPANY
+
+    def _drop(self, ticket: _Ticket[J, R]) -> None:
+        """Take what was not begun of a ticket's jobs from the queue. Holds the lock."""
+        before = len(self._queue)
+        self._queue = deque(one for one in self._queue if one[0] is not ticket)
+        ticket.left -= before - len(self._queue)
+
+    def _release(self, place: Any) -> None:
+        """A place is free: where jobs wait, the caller that waits longest goes on. Holds the lock."""
+        if self._queue and self._sleeping:
+            first = self._queue[0][0]
+            ticket = first if first in self._sleeping else next(iter(self._sleeping))
+            del self._sleeping[ticket]
+            ticket.place, ticket.state = place, _LEADING
+            ticket.wake()
+            return
+        self._free.append(place)
+        self._changed.notify_all()
+
+    def _withdraw(self, ticket: _Ticket[J, R]) -> None:
+        """A caller leaves before its jobs are done: what was not begun is not done, and others go on."""
+        with self._changed:
+            self._sleeping.pop(ticket, None)
+            self._drop(ticket)
+            place, ticket.place = ticket.place, None
+            if place is not None:  # it was told to go on, and left
+                self._release(place)
+            self._changed.notify_all()
+
+
+_Entry = tuple[_Ticket[J, R], int, J]

@@ -1,0 +1,288 @@
+"""Requests worked on together: order, company, errors and callers that leave, on real threads."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from llama_pajamas_run_core.errors import BadInput, InferenceError
+from llama_pajamas_run_tensorrt.batcher import Batcher
+
+
+class Desk:
+    """Doubles numbers; a batch takes ``pace`` seconds from its start on. A job "bad" fails its batch."""
+
+    def __init__(self, pace: float = 0.0, most: int = 8) -> None:
+        self.pace, self.most = pace, most
+        self.batches: list[list] = []
+        self.abandoned = 0
+        self.gate: threading.Event | None = None
+        self._jobs: list = []
+        self._until = 0.0
+        self._busy = threading.Lock()
+
+    def start(self, jobs: Sequence) -> None:
+        assert self._busy.acquire(blocking=False), "two batches at one place"
+        assert 1 <= len(jobs) <= self.most
+        self._jobs = list(jobs)
+        self.batches.append(self._jobs)
+        self._until = time.monotonic() + self.pace
+        if "bad start" in jobs:
+            raise InferenceError("bad start")
+
+    def finish(self) -> list:
+        if self.gate is not None:
+            assert self.gate.wait(10)
+        time.sleep(max(0.0, self._until - time.monotonic()))
+        if "interrupt" in self._jobs:
+            self._jobs.remove("interrupt")
+            raise KeyboardInterrupt
+        if "bad" in self._jobs:
+            raise InferenceError("bad job")
+        self._busy.release()
+        return [2 * job for job in self._jobs]
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+        if self._busy.locked():
+            self._busy.release()
+
+
+def spin_until(condition, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "this took too long"
+        time.sleep(0.0005)
+
+
+def test_one_alone_runs_on_its_own_thread_and_waits_for_nobody():
+    seen = []
+
+    class Here(Desk):
+        def start(self, jobs):
+            seen.append(threading.current_thread())
+            super().start(jobs)
+
+    batcher = Batcher([Here()], 8, max_wait=5.0)
+    start = time.monotonic()
+    assert batcher.run([1]) == [2]
+    assert batcher.run([3, 4]) == [6, 8]
+    assert time.monotonic() - start < 1.0
+    assert seen == [threading.current_thread()] * 2
+    assert batcher.batches == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("places", [1, 2, 3])
+def test_many_jobs_are_cut_into_batches_and_come_back_in_order(places):
+    desks = [Desk(most=8) for _ in range(places)]
+    batcher = Batcher(desks, 8)
+    assert batcher.run(list(range(50))) == [2 * i for i in range(50)]
+    sizes = [len(batch) for desk in desks for batch in desk.batches]
+    assert sorted(sizes) == [2, 8, 8, 8, 8, 8, 8]
+
+
+def test_the_next_batch_is_begun_before_the_one_before_is_waited_for():
+    events = []
+
+    class Told(Desk):
+        def start(self, jobs):
+            events.append(("start", jobs[0]))
+            super().start(jobs)
+
+        def finish(self):
+            made = super().finish()
+            events.append(("finish", made[0] // 2))
+            return made
+
+    Batcher([Told(most=1), Told(most=1)], 1).run([0, 1, 2, 3])
+    assert events == [
+        ("start", 0), ("start", 1), ("finish", 0), ("start", 2), ("finish", 1), ("start", 3), ("finish", 2),
+        ("finish", 3),
+    ]  # fmt: skip
+
+
+def test_what_waits_goes_into_one_batch():
+    desk = Desk()
+    desk.gate = threading.Event()
+    batcher = Batcher([desk], 8)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(batcher.run, [0])
+        spin_until(lambda: desk.batches)
+        rest = [pool.submit(batcher.run, [i, 10 * i]) for i in range(1, 5)]
+        spin_until(lambda: len(batcher._queue) == 8)
+        desk.gate.set()
+        assert first.result(10) == [0]
+        assert [one.result(10) for one in rest] == [[2 * i, 20 * i] for i in range(1, 5)]
+    assert batcher.batches == {1: 1, 8: 1}
+    assert sorted(desk.batches[1]) == [1, 2, 3, 4, 10, 20, 30, 40]
+
+
+def test_company_is_waited_for_only_where_it_was_there_just_before():
+    desk = Desk()
+    batcher = Batcher([desk], 8, max_wait=0.2)
+    desk.gate = threading.Event()
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(batcher.run, [0])]
+        spin_until(lambda: desk.batches)
+        waiting += [pool.submit(batcher.run, [i]) for i in (1, 2)]
+        spin_until(lambda: len(batcher._queue) == 2)
+        desk.gate.set()
+        for one in waiting:
+            one.result(10)
+        # Two came together just now: the first of the next two waits for the other.
+        start = time.monotonic()
+        one = pool.submit(batcher.run, [5])
+        spin_until(lambda: batcher._gathering or one.done())
+        other = pool.submit(batcher.run, [6])
+        assert (one.result(10), other.result(10)) == ([10], [12])
+        assert time.monotonic() - start < 0.19  # the batch was full enough before the time was up
+    assert batcher.batches == {1: 1, 2: 2}
+    time.sleep(0.05)
+    start = time.monotonic()
+    batcher.run([7])
+    assert time.monotonic() - start < 0.1
+
+
+def test_the_wait_for_company_is_bounded():
+    desk = Desk()
+    batcher = Batcher([desk], 8, max_wait=0.05)
+    batcher._company, batcher._company_until = 5, time.monotonic() + 10
+    start = time.monotonic()
+    assert batcher.run([1]) == [2]
+    assert 0.04 < time.monotonic() - start < 2.0
+
+
+def test_an_error_is_that_of_its_own_request():
+    desk = Desk()
+    desk.gate = threading.Event()
+    batcher = Batcher([desk], 8)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(batcher.run, [0])
+        spin_until(lambda: desk.batches)
+        good = pool.submit(batcher.run, [1, 2])
+        bad = pool.submit(batcher.run, ["bad"])
+        worse = pool.submit(batcher.run, ["bad start"])
+        other = pool.submit(batcher.run, [3])
+        spin_until(lambda: len(batcher._queue) == 5)
+        desk.gate.set()
+        assert (first.result(10), good.result(10), other.result(10)) == ([0], [2, 4], [6])
+        with pytest.raises(InferenceError, match="bad job"):
+            bad.result(10)
+        with pytest.raises(InferenceError, match="bad start"):
+            worse.result(10)
+    assert batcher.run([4]) == [8]
+    batcher.close()
+
+
+def test_after_an_error_the_rest_of_a_request_is_left_alone():
+    desk = Desk(most=2)
+    batcher = Batcher([desk], 2)
+    with pytest.raises(InferenceError):
+        batcher.run([1, 2, "bad", 3, 4, 5, 6])
+    assert [len(batch) for batch in desk.batches] == [2, 2]
+    assert batcher.run([9]) == [18]
+
+
+def test_a_caller_that_is_interrupted_leaves_the_others_their_answers():
+    desk = Desk()
+    desk.gate = threading.Event()
+    batcher = Batcher([desk], 8)
+    raised = []
+
+    def interrupted():
+        try:
+            batcher.run(["interrupt"])
+        except KeyboardInterrupt as error:
+            raised.append(error)
+
+    leader = threading.Thread(target=interrupted)
+    with ThreadPoolExecutor(4) as pool:
+        leader.start()
+        spin_until(lambda: desk.batches)
+        others = [pool.submit(batcher.run, [i]) for i in (1, 2, 3)]
+        spin_until(lambda: len(batcher._queue) == 3)
+        desk.gate.set()
+        assert [one.result(10) for one in others] == [[2], [4], [6]]
+    leader.join(10)
+    assert len(raised) == 1
+    assert desk.abandoned == 1
+    batcher.close()
+
+
+def test_jobs_of_others_in_an_interrupted_batch_are_done_by_another():
+    desk = Desk()
+    desk.gate = threading.Event()
+    batcher = Batcher([desk], 8)
+    raised = []
+
+    def interrupted():
+        try:
+            batcher.run(["interrupt"])
+        except KeyboardInterrupt as error:
+            raised.append(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher.run, [0])
+        spin_until(lambda: desk.batches)
+        leader = threading.Thread(target=interrupted)
+        leader.start()
+        spin_until(lambda: len(batcher._queue) == 1)
+        others = [pool.submit(batcher.run, [i]) for i in (1, 2)]
+        spin_until(lambda: len(batcher._queue) == 3)
+        desk.gate.set()
+        assert [one.result(10) for one in (first, *others)] == [[0], [2], [4]]
+    leader.join(10)
+    assert len(raised) == 1
+    assert desk.batches == [[0], [1, 2], [1, 2]]
+    batcher.close()
+
+
+def test_closing_waits_for_what_was_taken():
+    desk = Desk(pace=0.05)
+    batcher = Batcher([desk], 1)
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(batcher.run, [i]) for i in range(3)]
+        spin_until(lambda: desk.batches and len(batcher._queue) == 2)
+        batcher.close()
+        assert all(one.done() or one.result(10) for one in running)
+    assert sorted(one.result()[0] for one in running) == [0, 2, 4]
+    with pytest.raises(BadInput, match="closed"):
+        batcher.run([1])
+
+
+def test_a_place_can_be_borrowed_between_requests():
+    desk = Desk()
+    batcher = Batcher([desk], 8)
+    place = batcher.borrow()
+    assert place is desk
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(batcher.run, [1])
+        spin_until(lambda: len(batcher._queue) == 1)
+        batcher.give_back(place)
+        assert waiting.result(10) == [2]
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_crowd(places):
+    desks = [Desk(most=16) for _ in range(places)]
+    batcher = Batcher(desks, 16, max_wait=0.0005)
+
+    def caller(number):
+        for turn in range(60):
+            value = number * 1000 + turn
+            if (number + turn) % 17 == 0:
+                with pytest.raises(InferenceError):
+                    batcher.run(["bad"])
+            elif turn % 10 == 0:
+                assert batcher.run([value + i for i in range(40)]) == [2 * (value + i) for i in range(40)]
+            else:
+                assert batcher.run([value]) == [2 * value]
+        return True
+
+    with ThreadPoolExecutor(12) as pool:
+        assert all(one for one in pool.map(caller, range(12), timeout=50))
+    batcher.close()
+    assert len(batcher._free) == places
+    assert not batcher._sleeping
