@@ -1,9 +1,7 @@
-"""A checkpoint as a smaller MLX model: ``python -m llama_pajamas_run_mlx.export SOURCE TARGET --bits 4``."""
+"""A checkpoint as a smaller MLX model: ``llama-pajamas export mlx SOURCE TARGET --bits 4``."""
 
-import argparse
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from mlx_lm.convert import mixed_quant_predicate_builder
 from mlx_lm.utils import quantize_model, save
 
 from llama_pajamas_run_core.artifacts.formats import size_of
-from llama_pajamas_run_core.errors import BadInput, PajamasError
+from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_mlx._session import SharedThread, as_fault, load_language_model, offline
 
 #: Bits for each weight; of the mixed ones the most sensitive layers have the second number.
@@ -137,27 +135,3 @@ def _save(target: Path, source: Path, model: nn.Module, tokenizer: Any, config: 
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m llama_pajamas_run_mlx.export", description=main.__doc__)
-    parser.description = "Quantize a model for MLX and say what it cost."
-    parser.add_argument("source", type=Path, help="a folder with config.json, safetensors and tokenizer.json")
-    parser.add_argument("target", type=Path, help="the folder to make")
-    parser.add_argument("--bits", choices=BITS, default="4", help="for each weight (default: 4)")
-    parser.add_argument("--group-size", type=int, choices=GROUPS, default=64, help="weights that share a scale")
-    parser.add_argument("--text", type=Path, help="a file of UTF-8 text, a passage a line, to measure the quality on")
-    asked = parser.parse_args(arguments)
-    try:
-        texts = TEXTS if asked.text is None else asked.text.read_text("utf-8").splitlines()
-        report = export(asked.source, asked.target, bits=asked.bits, group_size=asked.group_size, texts=texts)
-    except (PajamasError, OSError, UnicodeDecodeError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write(f"{asked.target}: {report}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

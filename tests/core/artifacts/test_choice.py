@@ -77,6 +77,16 @@ def test_mlx():
     assert set(choice.files) == set(MLX) - {"README.md"}
 
 
+def test_language_models_as_hugging_face_has_them():
+    names = [*MLX, "model.safetensors.index.json", "consolidated.safetensors", "original/model.safetensors"]
+    choice = choose("Qwen/Qwen3-4B", names, tags=("transformers", "safetensors", "text-generation"))
+    assert (choice.format.name, choice.main) == ("huggingface-llm", ".")
+    assert set(choice.files) == {*MLX, "model.safetensors.index.json"} - {"README.md"}
+    for tags, files in ((("image-classification",), names), (("text-generation",), set(names) - {"tokenizer.json"})):
+        with pytest.raises(Unsupported, match="training checkpoint"):
+            choose("owner/name", files, tags=tags)
+
+
 def test_there_is_no_such_variant():
     with pytest.raises(BadInput, match=r"owner/name has no quantization 'Q3_K_M'.*Q4_K_M, Q8_0, BF16|BF16, "):
         choose("owner/name", GGUF, "Q3_K_M")

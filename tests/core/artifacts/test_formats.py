@@ -149,14 +149,20 @@ def test_safetensors_files(tmp_path):
     [
         ({"model_type": "qwen3", "quantization": {"bits": 4}}, {}, "mlx"),
         ({"model_type": "qwen3"}, {"format": "mlx"}, "mlx"),
+        ({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}, {"format": "pt"}, "huggingface-llm"),
+        ({"architectures": ["ViTForImageClassification"], "model_type": "vit"}, {"format": "pt"}, "huggingface"),
         ({"model_type": "qwen3"}, {"format": "pt"}, "huggingface"),
         ({"n_mels": 80, "n_audio_state": 384}, {}, "mlx-whisper"),
     ],
 )
 def test_folders_of_checkpoints(tmp_path, config, metadata, expected):
     (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(safetensors_bytes(metadata=metadata))
     assert identify(tmp_path).name == expected
+    if expected == "huggingface-llm":
+        (tmp_path / "tokenizer.json").unlink()
+        assert identify(tmp_path).name == "huggingface"
 
 
 def test_core_ml_and_tensorrt(tmp_path):

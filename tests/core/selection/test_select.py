@@ -82,7 +82,7 @@ EXPECTED = {
     ("raspberry-pi-5", "planned"): UNIVERSAL,
     ("laptop", "today"): UNIVERSAL,
     ("laptop", "planned"): UNIVERSAL,
-    ("laptop-2010", "today"): {L: None, V: "onnx", S: None, T: "onnx"},
+    ("laptop-2010", "today"): {L: None, V: "onnx", S: "onnx", T: "onnx"},
     ("laptop-2010", "planned"): {L: None, V: "onnx", S: "onnx", T: "onnx"},
     **{(name, "no packages"): dict.fromkeys(Task) for name in PROFILES},
     **{
@@ -165,7 +165,10 @@ def reasons(machine, task, states, **options):
 def test_reasons_say_what_to_do():
     found = reasons("server-h200", Task.LLM, INSTALLED["no packages"])
     assert found["tensorrt"] == "driver found, but the package tensorrt is not installed: `uv sync --extra tensorrt`"
-    assert found["mlx"] == "MLX needs a Mac with Apple silicon"
+    assert found["mlx"] == "the hardware fits, but the package mlx is not installed: `uv sync --extra mlx`"
+    assert reasons("desktop-rtx-4090-windows", Task.LLM, INSTALLED["today"])["mlx"] == (
+        "MLX needs a Mac with Apple silicon, or Linux"
+    )
     assert reasons("server-h200", Task.LLM, [])["tensorrt"] == "the package llama-pajamas-run-tensorrt is not installed"
     today = reasons("macbook-m3-max", Task.LLM, INSTALLED["today"])
     assert today["mlx"] == "native on Apple silicon, and efficient"

@@ -7,8 +7,9 @@ import pytest
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed", exc_type=ImportError)
 
 from llama_pajamas_run_core.artifacts.formats import MLX, identify
+from llama_pajamas_run_core.cli.app import run
 from llama_pajamas_run_core.errors import BadInput, LoadError
-from llama_pajamas_run_mlx.export import export, main
+from llama_pajamas_run_mlx.export import export
 from llama_pajamas_run_mlx.llm import MLXLLMBackend
 
 #: MLX's kernels for quantized matrices are slow on CPUs.
@@ -41,12 +42,20 @@ def test_mixed_bits_lie_between(starter_chat: Path, tmp_path: Path) -> None:
 def test_the_command_says_what_it_cost(starter_chat, tmp_path, capsys) -> None:
     text = tmp_path / "text.txt"
     text.write_text("Turn the lamp on.\n")
-    asked = [str(starter_chat), str(tmp_path / "small"), "--bits", "6", "--group-size", "32", "--text", str(text)]
-    assert main(asked) == 0
+    asked = ["export", "mlx", str(starter_chat), str(tmp_path / "small"), "--bits", "6", "--group-size", "32"]
+    with pytest.raises(SystemExit) as ended:
+        run([*asked, "--text", str(text)])
+    assert not ended.value.code
     assert "MB" in (said := capsys.readouterr().out)
     assert "nats" in said
-    assert main(asked) == 1
+    with pytest.raises(SystemExit) as ended:
+        run(asked)
+    assert ended.value.code == 1
     assert "exists" in capsys.readouterr().err
+    text.write_bytes(b"\xff\xfe")
+    with pytest.raises(SystemExit):
+        run([*asked[:3], str(tmp_path / "other"), "--text", str(text)])
+    assert "could not be read as text" in capsys.readouterr().err
 
 
 def test_what_cannot_be_exported_is_refused(starter_chat: Path, tmp_path: Path) -> None:

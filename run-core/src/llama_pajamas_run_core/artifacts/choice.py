@@ -9,6 +9,7 @@ from typing import Final
 from llama_pajamas_run_core.artifacts.formats import (
     GGML_WHISPER,
     GGUF,
+    HUGGING_FACE_LLM,
     KOKORO,
     MLX,
     MLX_WHISPER,
@@ -209,12 +210,20 @@ def _onnx(repo: str, names: Sequence[str], variant: str | None) -> Choice | None
 
 
 def _mlx(names: Sequence[str], tags: Iterable[str]) -> Choice | None:
-    weights = [name for name in names if name.endswith((".safetensors", ".npz")) and "/" not in name]
-    if "mlx" not in set(tags) or not weights or "config.json" not in names:
+    """A folder of safetensors that MLX loads as it is: made for it, or the checkpoint of a language model."""
+    tagged = set(tags)
+    present = {name for name in names if "/" not in name}
+    if "config.json" not in present:
         return None
-    side = [name for name in names if name.endswith((*_SIDE_FILES, ".tiktoken")) and "/" not in name]
-    whisper = "weights.npz" in weights or "weights.safetensors" in weights
-    return Choice(MLX_WHISPER if whisper else MLX, None, (*weights, *side), ".")
+    side = sorted(name for name in present if name.endswith((*_SIDE_FILES, ".tiktoken")))
+    whisper = sorted(present & {"weights.npz", "weights.safetensors"})
+    if whisper and "mlx" in tagged:
+        return Choice(MLX_WHISPER, None, (*whisper, *side), ".")
+    # Some repositories hold the same weights a second time, for other programs: consolidated.safetensors.
+    weights = sorted(name for name in present if name.startswith("model") and name.endswith(".safetensors"))
+    if not weights or not ("mlx" in tagged or ("text-generation" in tagged and "tokenizer.json" in present)):
+        return None
+    return Choice(MLX if "mlx" in tagged else HUGGING_FACE_LLM, None, (*weights, *side), ".")
 
 
 def _without(variant: str | None, ending: str) -> str | None:

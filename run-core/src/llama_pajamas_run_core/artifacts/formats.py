@@ -52,6 +52,7 @@ MMPROJ: Final = Format(
 )
 GGML_WHISPER: Final = Format("ggml-whisper", "a whisper.cpp model", Task.STT)
 ONNX_VISION: Final = Format("onnx-vision", "an ONNX vision model", Task.VISION)
+ONNX_WHISPER: Final = Format("onnx-whisper", "an ONNX Whisper model", Task.STT)
 PIPER: Final = Format("piper", "a Piper voice", Task.TTS)
 KOKORO: Final = Format("kokoro", "a Kokoro model", Task.TTS)
 SYSTEM_VOICE: Final = Format("system-voice", "the system's voice", Task.TTS)
@@ -63,6 +64,7 @@ TENSORRT: Final = Format("tensorrt", "a TensorRT engine", None, "run-tensorrt ha
 SAFETENSORS: Final = Format(
     "safetensors", "a safetensors file", None, "A checkpoint has to be converted: to GGUF for llama.cpp, or to ONNX."
 )
+HUGGING_FACE_LLM: Final = Format("huggingface-llm", "a language model in Hugging Face's format", Task.LLM)
 HUGGING_FACE: Final = Format(
     "huggingface", "a Hugging Face checkpoint", None, "Pull or make a GGUF or ONNX version of it."
 )
@@ -71,8 +73,8 @@ HUGGING_FACE: Final = Format(
 FORMATS: Final = {
     known.name: known
     for known in (
-        GGUF, MMPROJ, GGML_WHISPER, ONNX_VISION, PIPER, KOKORO, SYSTEM_VOICE, MLX, MLX_WHISPER, COREML,
-        COREML_WHISPER, TENSORRT, SAFETENSORS, HUGGING_FACE,
+        GGUF, MMPROJ, GGML_WHISPER, ONNX_VISION, ONNX_WHISPER, PIPER, KOKORO, SYSTEM_VOICE, MLX, MLX_WHISPER, COREML,
+        COREML_WHISPER, TENSORRT, SAFETENSORS, HUGGING_FACE_LLM, HUGGING_FACE,
     )
 }  # fmt: skip
 
@@ -225,6 +227,10 @@ def _onnx_folder(folder: Path) -> Format | None:
     graphs = sorted(folder.glob("*.onnx")) or sorted(folder.glob("onnx/*.onnx"))
     if not graphs:
         return None
+    if _is_whisper(folder):
+        for graph in graphs:
+            check_onnx(graph)
+        return ONNX_WHISPER
     kinds = set()
     for graph in graphs:
         if not looks_like_onnx(_head(graph)):
@@ -232,6 +238,18 @@ def _onnx_folder(folder: Path) -> Format | None:
         check_onnx(graph)
         kinds.add(_kind_of_onnx(graph))
     return next(kind for kind in (KOKORO, PIPER, ONNX_VISION) if kind in kinds)
+
+
+def _is_whisper(folder: Path) -> bool:
+    """Whether a folder holds Whisper's graphs: this project's, or those of Hugging Face's optimum."""
+    config_file = folder / "config.json"
+    if not config_file.is_file() or _json_object(config_file).get("model_type") != "whisper":
+        return False
+    return any(
+        all(list(place.glob(pattern)) for pattern in pair)
+        for place in (folder, folder / "onnx")
+        for pair in (("encoder.onnx", "decoder.onnx"), ("encoder_model*.onnx", "decoder_model*.onnx"))
+    )
 
 
 def _checkpoint_folder(folder: Path) -> Format | None:
@@ -243,8 +261,11 @@ def _checkpoint_folder(folder: Path) -> Format | None:
     metadata = [check_safetensors(shard) for shard in shards]
     if "n_mels" in config and "n_audio_state" in config:
         return MLX_WHISPER
-    made_for_mlx = "quantization" in config or any(entry.get("format") == "mlx" for entry in metadata)
-    return MLX if made_for_mlx else HUGGING_FACE
+    if "quantization" in config or any(entry.get("format") == "mlx" for entry in metadata):
+        return MLX
+    writes = any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in config.get("architectures") or ())
+    # Without the fast tokenizer's file, only the code of the model's authors could read its vocabulary.
+    return HUGGING_FACE_LLM if writes and (folder / "tokenizer.json").is_file() else HUGGING_FACE
 
 
 def _json_object(path: Path) -> dict[str, Any]:
