@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, Literal, get_origin
 
 from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_run_core.types.vision import VisionSpec
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 
 #: What every key starts with.
 PREFIX: Final = "llama_pajamas."
@@ -108,20 +109,18 @@ class TextDescription:
 class WhisperEncoderDescription:
     """Whisper's encoder, which also makes the keys and values of the decoder's attention to the audio.
 
-    Input ``mel``: float32 [1, n_mels, frames]. Outputs ``cross_keys`` and ``cross_values``:
-    [n_text_layer, n_text_head, positions, width / heads], positions being half of the frames.
+    Input ``mel``: float32 [1, n_mels, 2 * n_audio_ctx], which is 30 seconds. Outputs ``cross_keys`` and
+    ``cross_values``: [n_text_layer, n_text_head, n_audio_ctx, width / heads], in the package's own precision.
 
     Attributes:
         origin: where it comes from.
-        n_mels: bands of the log-mel spectrogram.
-        frames: the numbers of frames that it takes, rising; the last is that of 30 seconds.
+        sizes: of the whole model.
     """
 
     kind: ClassVar[str] = "whisper-encoder"
 
     origin: Origin
-    n_mels: int
-    frames: tuple[int, ...]
+    sizes: Dimensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +134,16 @@ class WhisperDecoderDescription:
     those of the tokens as outputs ``new_keys`` and ``new_values`` [n_text_layer, n_text_head, n, width / heads], to be
     written behind it.
 
-    Outputs: ``logits`` [1, n, n_vocab], and ``scores`` [alignment heads, n, positions], how much each token attends to
-    each position of the audio, before the softmax.
+    Outputs: ``logits`` [1, n, n_vocab], and ``scores`` [alignment heads, n, n_audio_ctx], how much each token attends
+    to each position of the audio, before the softmax. The caches are in the package's own precision, states always in
+    float16; logits and scores are float32.
 
     Tokens that fill up to the next number of ``counts`` may be anything: what they leave in the cache lies behind the
     position of the next step, which overwrites it.
 
     Attributes:
         origin: where it comes from.
-        n_vocab: entries of the vocabulary.
-        n_text_ctx: tokens that the cache holds.
-        n_text_layer: layers.
-        n_text_head: heads of each layer.
-        n_text_state: width.
+        sizes: of the whole model.
         alignment_heads: (layer, head) pairs whose scores are given.
         stateful: whether the cache is a state.
         counts: the numbers of tokens that a step takes, rising; the first is 1.
@@ -156,11 +152,7 @@ class WhisperDecoderDescription:
     kind: ClassVar[str] = "whisper-decoder"
 
     origin: Origin
-    n_vocab: int
-    n_text_ctx: int
-    n_text_layer: int
-    n_text_head: int
-    n_text_state: int
+    sizes: Dimensions
     alignment_heads: tuple[tuple[int, int], ...]
     stateful: bool
     counts: tuple[int, ...]
@@ -173,7 +165,7 @@ _KINDS: Final[Mapping[str, type[Any]]] = {
     for known in (VisionDescription, TextDescription, WhisperEncoderDescription, WhisperDecoderDescription)
 }
 #: Facts that are dataclasses themselves: their own facts follow a dot ("llama_pajamas.spec.width").
-_INNER: Final[Mapping[str, type[Any]]] = {"origin": Origin, "spec": VisionSpec}
+_INNER: Final[Mapping[str, type[Any]]] = {"origin": Origin, "spec": VisionSpec, "sizes": Dimensions}
 
 
 def to_metadata(description: Description) -> dict[str, str]:

@@ -4,6 +4,7 @@ import pytest
 
 from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_run_core.types.vision import VisionSpec
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_coreml.description import (
     Description,
     Origin,
@@ -20,13 +21,14 @@ SPEC = VisionSpec(
     frozenset({"embed", "embed_text"}), 96, 64, "crop", (0.5, 0.25, 0.125), (0.1, 0.2, 0.3), ("Käse", "a, b"),
     "embedding", crop=0.875,
 )  # fmt: skip
+SIZES = Dimensions(80, 1500, 384, 6, 4, 51865, 448, 384, 6, 4)
 EVERY = [
     VisionDescription(ORIGIN, SPEC, "pixel_values", ("image_embeds",), batches=(1, 2, 4)),
     VisionDescription(ORIGIN, SPEC, "image", ("output0", "output1"), image_input=True),
     TextDescription(ORIGIN, "input_ids", None, "text_embeds", 77, 49407, (1, 16)),
     TextDescription(ORIGIN, "input_ids", "attention_mask", "text_embeds", 77, 49407),
-    WhisperEncoderDescription(ORIGIN, 80, (1000, 3000)),
-    WhisperDecoderDescription(ORIGIN, 51865, 448, 4, 6, 384, ((1, 2), (3, 5)), True, (1, 32)),
+    WhisperEncoderDescription(ORIGIN, SIZES),
+    WhisperDecoderDescription(ORIGIN, SIZES, ((1, 2), (3, 5)), True, (1, 32)),
 ]
 
 

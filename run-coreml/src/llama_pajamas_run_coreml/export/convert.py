@@ -14,6 +14,8 @@ from llama_pajamas_run_coreml.export.ops import CONVERTERS
 from llama_pajamas_run_coreml.export.targets import opset
 from llama_pajamas_run_coreml.export.values import Sizes, Step, Value, for_builder, is_shape
 
+#: Axes that Core ML's tensors can have.
+_MOST_AXES: Final = 5
 #: Operators that are left out on purpose, with what to do instead.
 _HINTS: Final = {
     "NonMaxSuppression": "Export the model without suppression of doubles: the runtime does that itself.",
@@ -160,7 +162,13 @@ class Conversion:
             raise
         except Exception as error:  # the builder raises errors of every kind on what it cannot do
             raise step.refusal(str(error).strip().rstrip(".") or repr(error)) from error
-        return made if isinstance(made, list) else [made]
+        results = made if isinstance(made, list) else [made]
+        for one in results:
+            if isinstance(one, Var):
+                if one.rank > _MOST_AXES:
+                    raise step.refusal(f"Core ML's tensors have at most {_MOST_AXES} axes, and its result has more")
+                self._sizes.add(one)
+        return results
 
     def _branch(self, node: Node) -> list[Value]:
         """The branch of an If that is taken, where that is known."""

@@ -26,14 +26,14 @@ class Sizes:
     """Where the sizes that are known only when the model runs can be read.
 
     Attributes:
-        places: for each symbol an input of the program, and the axis with that size.
+        places: for each symbol a variable with that size, and its axis.
     """
 
     places: dict[Any, tuple[Var, int]] = field(default_factory=dict)
     _made: dict[Any, Var] = field(default_factory=dict)
 
     def add(self, variable: Var) -> None:
-        """Learn the symbols in an input's shape."""
+        """Learn the symbols in a variable's shape."""
         for axis, size in enumerate(variable.shape):
             if is_symbolic(size):
                 self.places.setdefault(size, (variable, axis))
@@ -155,7 +155,7 @@ def is_known(value: Value) -> bool:
 
 def shape_of(value: Value) -> tuple[Size, ...]:
     """The sizes of a value, numbers or symbols."""
-    return tuple(as_size(size) for size in value.shape)
+    return tuple(as_size(size) for size in (value.shape if isinstance(value, Var) else np.shape(value)))
 
 
 def as_size(size: Size) -> Size:

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from llama_pajamas_run_coreml.export._mil import Var, mb, types
 from llama_pajamas_run_coreml.export.ops.table import Table
-from llama_pajamas_run_coreml.export.values import Step
+from llama_pajamas_run_coreml.export.values import Step, shape_of
 
 TABLE: Final = Table()
 
@@ -123,7 +123,35 @@ def _average(step: Step) -> Any:
 
 @TABLE.op("Where")
 def _choose(step: Step) -> Any:
-    return mb.select(cond=as_bool(step.variable(0)), a=step.variable(1), b=step.variable(2))
+    return select(as_bool(step.variable(0)), step.variable(1), step.variable(2))
+
+
+def select(condition: Any, a: Any, b: Any) -> Any:
+    """a where a condition holds, else b. The builder's own select takes three of one shape only."""
+    shapes = [shape_of(value) for value in (condition, a, b)]
+    if shapes[0] == shapes[1] == shapes[2]:
+        return mb.select(cond=condition, a=a, b=b)
+    number = np.int32 if is_integer(a) else np.float32
+    zeros = None  # of the shape that all three have together
+    for value, shape in zip((condition, a, b), shapes, strict=True):
+        if shape and (zeros is None or shape != shape_of(zeros)):
+            filled = mb.fill_like(ref_tensor=value, value=number(0))
+            zeros = filled if zeros is None else mb.add(x=zeros, y=filled)
+    a, b = (value if shape_of(value) == shape_of(zeros) else _like(value, zeros) for value in (a, b))
+    if shapes[0] != shape_of(zeros):
+        condition = mb.cast(x=mb.add(x=mb.cast(x=condition, dtype=_name(number)), y=zeros), dtype="bool")
+    return mb.select(cond=condition, a=a, b=b)
+
+
+def _like(value: Any, zeros: Any) -> Any:
+    """A value repeated until it has a shape."""
+    if not isinstance(value, Var) and np.ndim(value) == 0:
+        return mb.fill_like(ref_tensor=zeros, value=value)
+    return mb.add(x=value, y=zeros)
+
+
+def _name(number: Any) -> str:
+    return "int32" if number is np.int32 else "fp32"
 
 
 @TABLE.op("Cast", "CastLike")
