@@ -1,0 +1,163 @@
+"""A subject of a GPU benchmark in a process of its own, perhaps of another Python: asked and answering by lines of JSON.
+
+    {"do": "prepare", "subject": "torch-eager", "model": "yolov8n", "folder": "...", "batch": 8}
+    {"do": "measure", "subject": "torch-eager", "model": "yolov8n", "folder": "...", "batch": 8, "seconds": 0.5}
+    {"do": "outputs", "subject": "torch-eager", "model": "yolov8n", "folder": "...", "inputs": "a.npy", "to": "b.npz"}
+
+Only the standard library is imported here, so that any interpreter can run a subject.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Run(Protocol):
+    """A model ready to run on one batch that lies on the GPU."""
+
+    def start(self) -> None:
+        """Put one more batch into the GPU's queue, without waiting for it."""
+
+    def wait(self) -> None:
+        """Wait until the GPU has done all that was started."""
+
+
+class Subject(Protocol):
+    """One way to run models."""
+
+    def prepare(self, model: str, folder: Path, batch: int) -> Run:
+        """Make a model ready for batches of one size, on inputs of its own."""
+
+    def outputs(self, model: str, folder: Path, inputs: Path, to: Path) -> None:
+        """Run a batch from a .npy file and write the outputs, float32, as an .npz file."""
+
+
+def measured(run: Run, seconds: float) -> dict[str, float]:
+    """Time a prepared model.
+
+    Returns:
+        ``latency_ms``, the median time of a batch with nothing else under way, and ``back_to_back_ms``, the time of
+        each batch where the next is started without waiting.
+    """
+    for _ in range(3):
+        run.start()
+    run.wait()
+    alone = []
+    until = time.perf_counter() + seconds / 2
+    while len(alone) < 5 or time.perf_counter() < until:
+        start = time.perf_counter()
+        run.start()
+        run.wait()
+        alone.append(time.perf_counter() - start)
+    alone.sort()
+    latency = alone[len(alone) // 2]
+    count = max(10, int(seconds / 2 / latency))
+    start = time.perf_counter()
+    for _ in range(count):
+        run.start()
+    run.wait()
+    return {"latency_ms": latency * 1e3, "back_to_back_ms": (time.perf_counter() - start) / count * 1e3}
+
+
+def serve(subjects: Mapping[str, Callable[[], Subject]], about: Callable[[], Mapping[str, Any]]) -> None:
+    """Answer requests from standard input until it ends.
+
+    Args:
+        subjects: what makes each subject.
+        about: tells the versions of what the subjects use.
+    """
+    # What libraries print must not stand between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    made: dict[str, Subject] = {}
+    runs: dict[tuple[Any, ...], Run] = {}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            answer = _answer(asked, subjects, about, made, runs)
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+        answers.write(json.dumps(answer) + "\n")
+
+
+def _answer(
+    asked: Mapping[str, Any],
+    subjects: Mapping[str, Callable[[], Subject]],
+    about: Callable[[], Mapping[str, Any]],
+    made: dict[str, Subject],
+    runs: dict[tuple[Any, ...], Run],
+) -> Mapping[str, Any]:
+    if asked["do"] == "about":
+        return {"subjects": list(subjects), **about()}
+    name, model, folder = asked["subject"], asked["model"], Path(asked["folder"])
+    if name not in made:
+        made[name] = subjects[name]()
+    if asked["do"] == "outputs":
+        made[name].outputs(model, folder, Path(asked["inputs"]), Path(asked["to"]))
+        return {}
+    key = (name, model, asked["batch"])
+    if key not in runs:
+        start = time.perf_counter()
+        runs[key] = made[name].prepare(model, folder, asked["batch"])
+        runs[key].start()
+        runs[key].wait()
+        if asked["do"] == "prepare":
+            return {"seconds": time.perf_counter() - start}
+    return {} if asked["do"] == "prepare" else measured(runs[key], asked["seconds"])
+
+
+class Worker:
+    """The other end: a process that serves subjects.
+
+    Args:
+        command: starts it.
+        environment: added to this process's own.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env={**os.environ, **(environment or {})},
+        )
+        self._lock = threading.Lock()
+        self._failed: str | None = None
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Ask for something; a process that died answers with an error from then on."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            try:
+                self._process.stdin.write(json.dumps(request, default=str) + "\n")
+                line = self._process.stdout.readline()
+            except (BrokenPipeError, ValueError):
+                line = ""
+            if not line:
+                self._failed = self._failed or f"the process ended with {self._process.wait()}"
+                return {"error": self._failed}
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
