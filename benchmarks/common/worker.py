@@ -1,4 +1,4 @@
-"""A subject of a GPU benchmark in a process of its own, perhaps of another Python: asked and answering by lines of JSON.
+"""A subject of a GPU benchmark in a process of its own, perhaps of another Python, asked by lines of JSON.
 
     {"do": "prepare", "subject": "torch-eager", "model": "yolov8n", "folder": "...", "batch": 8}
     {"do": "measure", "subject": "torch-eager", "model": "yolov8n", "folder": "...", "batch": 8, "seconds": 0.5}
