@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.artifacts.vision.files import VisionFiles
 from llama_pajamas_run_core.artifacts.vision.graph import section
 from llama_pajamas_run_core.artifacts.vision.spec import vector_output
 from llama_pajamas_run_core.errors import LoadError, MissingDependency, TooLarge
 from llama_pajamas_run_onnx._session import Session
-from llama_pajamas_run_onnx.files import VisionFiles
 
 #: The most texts that go through the encoder at once.
 _BATCH = 32

@@ -127,7 +127,7 @@ def _choose(step: Step) -> Any:
 
 
 def select(condition: Any, a: Any, b: Any) -> Any:
-    """a where a condition holds, else b. The builder's own select takes three of one shape only."""
+    """Takes a where a condition holds, else b. The builder's own select takes three of one shape only."""
     shapes = [shape_of(value) for value in (condition, a, b)]
     if shapes[0] == shapes[1] == shapes[2]:
         return mb.select(cond=condition, a=a, b=b)

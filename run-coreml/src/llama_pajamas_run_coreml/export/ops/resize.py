@@ -125,9 +125,7 @@ def _places(given: int, size: int, scale: float, where: str, step: Step) -> Arra
 
 
 def _nearest(step: Step, places: Array, given: int) -> Array:
-    rounding = step.attribute(
-        "nearest_mode", "round_prefer_floor" if step.op == "Resize" and step.opset > 10 else "floor"
-    )
+    usual = "round_prefer_floor" if step.op == "Resize" and step.opset > 10 else "floor"
     rounded = {
         "floor": np.floor,
         "ceil": np.ceil,
