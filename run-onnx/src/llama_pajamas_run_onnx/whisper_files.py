@@ -56,7 +56,8 @@ def find_whisper(path: Path, variant: str | None = None) -> WhisperFiles:
 
     Args:
         path: the folder; of a hub's repository with graphs in ``onnx/``, the repository's.
-        variant: the precision of optimum's graphs ("fp16", "quantized", ...), or None for the plain ones.
+        variant: the precision of optimum's graphs ("fp16", "quantized", ...), or None for the plain ones, or for those
+            that there are if there are only others.
 
     Raises:
         BadInput: there is no such folder, or it holds no Whisper model, or none of that variant.
@@ -76,7 +77,8 @@ def find_whisper(path: Path, variant: str | None = None) -> WhisperFiles:
     ours = (folder / "encoder.onnx", folder / "decoder.onnx")
     if variant is None and all(file.is_file() for file in ours):
         return WhisperFiles(ours[0], ours[1:], sizes, heads, optimum=False)
-    ending = f"_{variant}.onnx" if variant else ".onnx"
+    variants = {file.stem.partition("encoder_model")[2] for file in folder.glob("**/encoder_model*.onnx")}
+    ending = f"_{variant}.onnx" if variant else f"{variants.pop()}.onnx" if len(variants) == 1 else ".onnx"
     for place in (folder, folder / "onnx"):
         encoder = place / f"encoder_model{ending}"
         for names in ((_MERGED,), (_FIRST, _NEXT)):

@@ -75,6 +75,15 @@ def _speech(folder: Path) -> ModelEntry:
         target.unlink()  # a file of that name is kept for it, and it becomes a folder
         mlx_folder.write(target, Checkpoint.load(folder))
 
+    def write_onnx(target: Path) -> None:
+        from llama_pajamas_run_onnx.export import export
+        from llama_pajamas_starter.speech import hugging_face
+        from llama_pajamas_starter.speech.checkpoint import Checkpoint
+
+        with tempfile.TemporaryDirectory() as between:
+            target.unlink()  # a file of that name is kept for it, and it becomes a folder
+            export(hugging_face.write(between, Checkpoint.load(folder)), target)
+
     code = Path(__file__).parent / "speech"
     sources = [folder / _WEIGHTS, folder / "config.json", code / "ggml.py", code / "checkpoint.py", code / "tokens.py"]
     sizes = json.loads((folder / "config.json").read_text("utf-8"))["dimensions"]
@@ -90,6 +99,12 @@ def _speech(folder: Path) -> ModelEntry:
                 "mlx-whisper",
                 lambda: _derived("speech.mlx", [*sources, code / "mlx_folder.py"], write_mlx),
                 size,
+                {"short_context": True},
+            ),
+            Artifact(
+                "onnx-whisper",
+                lambda: _derived("speech.onnx.d", [*sources, code / "hugging_face.py"], write_onnx),
+                2 * size,
                 {"short_context": True},
             ),
         ),

@@ -30,6 +30,11 @@ CLIP = [
 ]  # fmt: skip
 VIT = ["config.json", "preprocessor_config.json", "onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/model_int8.onnx"]
 BIG_ONNX = ["model.onnx", "model.onnx_data", "config.json", "other.onnx_data"]
+ONNX_WHISPER = [
+    "config.json", "generation_config.json", "onnx/decoder_model.onnx", "onnx/decoder_with_past_model.onnx",
+    "onnx/decoder_model_merged.onnx", "onnx/encoder_model.onnx", "onnx/decoder_model_merged_fp16.onnx",
+    "onnx/encoder_model_fp16.onnx", "onnx/encoder_model_q4.onnx",
+]  # fmt: skip
 MLX = [
     "config.json",
     "model-00001-of-00002.safetensors",
@@ -37,6 +42,29 @@ MLX = [
     "tokenizer.json",
     "README.md",
 ]
+
+
+@pytest.mark.parametrize(
+    ("names", "variant", "chosen", "files"),
+    [
+        (ONNX_WHISPER, None, "fp32", ["onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"]),
+        (ONNX_WHISPER, "fp16", "fp16", ["onnx/encoder_model_fp16.onnx", "onnx/decoder_model_merged_fp16.onnx"]),
+        (
+            [name for name in ONNX_WHISPER if "merged" not in name],
+            None,
+            None,
+            ["onnx/encoder_model.onnx", "onnx/decoder_model.onnx", "onnx/decoder_with_past_model.onnx"],
+        ),
+        ([*ONNX_WHISPER[:2], "decoder.onnx", "encoder.onnx"], None, None, ["encoder.onnx", "decoder.onnx"]),
+    ],
+)
+def test_whisper_in_onnx(names, variant, chosen, files):
+    choice = choose("onnx-community/whisper-tiny", names, variant)
+    assert (choice.format.name, choice.variant, choice.main) == ("onnx-whisper", chosen, ".")
+    assert list(choice.files) == [*files, "config.json", "generation_config.json"]
+    with pytest.raises(BadInput, match="q4"):
+        choose("onnx-community/whisper-tiny", names, "q4")
+    assert choose("owner/t5-small", names).format.name == "onnx-vision"
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,27 @@ def test_onnx_files(tmp_path):
             check_onnx(path)
 
 
+@pytest.mark.parametrize(
+    ("graphs", "model_type", "expected"),
+    [
+        (("encoder", "decoder"), "whisper", "onnx-whisper"),
+        (("onnx/encoder_model", "onnx/decoder_model_merged"), "whisper", "onnx-whisper"),
+        (("encoder_model_fp16", "decoder_model_fp16", "decoder_with_past_model_fp16"), "whisper", "onnx-whisper"),
+        (("encoder_model", "decoder_model"), "t5", "onnx-vision"),
+        (("encoder",), "whisper", "onnx-vision"),
+    ],
+)
+def test_whisper_in_onnx(tmp_path, graphs, model_type, expected):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    for graph in graphs:
+        (tmp_path / graph).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{graph}.onnx").write_bytes(onnx_bytes())
+    assert identify(tmp_path).name == expected
+    (tmp_path / f"{graphs[-1]}.onnx").write_bytes(onnx_bytes()[:-3])
+    with pytest.raises(LoadError, match=f"{graphs[-1]}.onnx"):
+        identify(tmp_path)
+
+
 def test_weights_beside_an_onnx_file(tmp_path):
     path, weights = tmp_path / "model.onnx", tmp_path / "model.safetensors"
     path.write_bytes(onnx_bytes(external=("model.safetensors", 100, 32)))

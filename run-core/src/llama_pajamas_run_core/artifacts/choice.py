@@ -14,6 +14,7 @@ from llama_pajamas_run_core.artifacts.formats import (
     MLX,
     MLX_WHISPER,
     ONNX_VISION,
+    ONNX_WHISPER,
     PIPER,
     Format,
 )
@@ -72,7 +73,7 @@ def choose(repo: str, names: Sequence[str], variant: str | None = None, tags: It
         BadInput: there is no such variant; the message lists those there are.
         Unsupported: nothing in the repository is in a format that a runtime loads.
     """
-    for chooser in (_gguf, _whisper, _piper, _kokoro, _onnx):
+    for chooser in (_gguf, _whisper, _piper, _kokoro, _onnx_whisper, _onnx):
         if (choice := chooser(repo, names, variant)) is not None:
             return choice
     if variant is None and (choice := _mlx(names, tags)) is not None:
@@ -178,6 +179,31 @@ def _kokoro(repo: str, names: Sequence[str], variant: str | None) -> Choice | No
     folder = PurePosixPath(graphs[chosen]).parent
     beside = sorted(voices, key=lambda name: (PurePosixPath(name).parent != folder, name))[0]
     return Choice(KOKORO, chosen if len(graphs) > 1 else None, (graphs[chosen], beside), ".")
+
+
+def _onnx_whisper(repo: str, names: Sequence[str], variant: str | None) -> Choice | None:
+    """Whisper as Hugging Face's optimum exports it, an encoder and a decoder that is one graph or two, or as this
+    project does. Graphs of other models with encoder and decoder have the same names: the repository's has to tell.
+    """
+    if "whisper" not in repo.casefold():
+        return None
+    found: dict[str, list[str]] = {}
+    if {"encoder.onnx", "decoder.onnx"} <= set(names):
+        found["fp32"] = ["encoder.onnx", "decoder.onnx"]
+    for name in names:
+        if match := re.fullmatch(r"(?:onnx/)?encoder_model(?:_(\w+))?\.onnx", name):
+            place, ending = name.partition("encoder_model")[0], f"_{match[1]}" if match[1] else ""
+            for decoders in (("decoder_model_merged",), ("decoder_model", "decoder_with_past_model")):
+                graphs = [f"{place}{decoder}{ending}.onnx" for decoder in decoders]
+                if set(graphs) <= set(names):
+                    found.setdefault(match[1] or "fp32", [name, *graphs])
+    if not found:
+        return None
+    chosen = _pick(repo, tuple(sorted(found)), variant, ("fp32",), "precision")
+    taken = found[chosen]
+    weights = [name for name in names if any(name.startswith((f"{graph}_data", f"{graph}.data")) for graph in taken)]
+    side = [name for name in names if name.endswith(_SIDE_FILES) and "/" not in name]
+    return Choice(ONNX_WHISPER, chosen if len(found) > 1 else None, (*taken, *weights, *side), ".")
 
 
 def _onnx(repo: str, names: Sequence[str], variant: str | None) -> Choice | None:

@@ -243,13 +243,12 @@ def _onnx_folder(folder: Path) -> Format | None:
 def _is_whisper(folder: Path) -> bool:
     """Whether a folder holds Whisper's graphs: this project's, or those of Hugging Face's optimum."""
     config_file = folder / "config.json"
-    if not config_file.is_file() or _json_object(config_file).get("model_type") != "whisper":
-        return False
-    return any(
+    both = any(
         all(list(place.glob(pattern)) for pattern in pair)
         for place in (folder, folder / "onnx")
         for pair in (("encoder.onnx", "decoder.onnx"), ("encoder_model*.onnx", "decoder_model*.onnx"))
     )
+    return both and config_file.is_file() and _json_object(config_file).get("model_type") == "whisper"
 
 
 def _checkpoint_folder(folder: Path) -> Format | None:
