@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def evaluate(machine: Machine) -> Iterator[Row]:
-    """The rows of the table, as they are measured."""
+    """Measure every starter model on held-out data, in the runtimes that this machine chooses."""
     with machine.open(Task.LLM, "starter-chat") as llm:
         yield from chat_rows(llm)
     with machine.open(Task.STT, "starter-speech") as stt:

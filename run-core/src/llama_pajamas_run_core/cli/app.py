@@ -22,7 +22,7 @@ COMMANDS = {
     "models": "models:app",
     "hardware": "hardware:hardware",
     "bench": "bench:app",
-    "eval": "evaluate:evaluate",
+    "eval": "evaluate:app",
     "export": "verbs:export",
     "verify": "verbs:verify",
 }
