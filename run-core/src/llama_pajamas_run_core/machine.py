@@ -16,7 +16,8 @@ from llama_pajamas_run_core.backends.tts import TTSBackend
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.hardware.detect import detect
-from llama_pajamas_run_core.pool import ModelPool, SelectionPlanner
+from llama_pajamas_run_core.hardware.sampler import Sampler
+from llama_pajamas_run_core.pool import ModelPool, Placement, SelectionPlanner
 from llama_pajamas_run_core.runtimes.discovery import installed
 from llama_pajamas_run_core.runtimes.info import RuntimeState
 from llama_pajamas_run_core.selection.select import Selection, select
@@ -36,6 +37,7 @@ class Machine:
 
     def __init__(self, catalogue: Catalogue | None = None) -> None:
         self.catalogue = Catalogue() if catalogue is None else catalogue
+        self._sampler = Sampler()
 
     @cached_property
     def profile(self) -> HardwareProfile:
@@ -46,6 +48,11 @@ class Machine:
     def runtimes(self) -> tuple[RuntimeState, ...]:
         """The runtimes, each with the packages it lacks."""
         return installed()
+
+    @cached_property
+    def placement(self) -> Placement:
+        """The GPUs that models may go on, and what is free on them."""
+        return Placement(self.profile.nvidia, self._sampler.read)
 
     def selection(self, task: Task, entry: ModelEntry | None = None, *, runtime: str | None = None) -> Selection:
         """The runtime for a task, or for a model, with the reason for every candidate.
@@ -105,6 +112,8 @@ class Machine:
     ) -> Backend:
         """Load a model in the runtime that suits this machine; the caller closes it.
 
+        Of several GPUs it takes the one with the most free memory, unless an option names one.
+
         Args:
             task: what it is for.
             model: its id, alias or path; the task's default model if None.
@@ -119,7 +128,9 @@ class Machine:
             MissingDependency: the runtime's package is not installed.
         """
         entry = self.find(model, task, ability)
-        return self._planner(entry, runtime, options)(entry).load()
+        plan = self._planner(entry, runtime, options)(entry)
+        placed = plan.device is None or plan.device in plan.options
+        return plan.load(None if placed else self.placement.choose())
 
     def pool(self, *, runtime: str | None = None, memory_budget: int | None = None, **settings: Any) -> ModelPool:
         """A pool of this machine's models, for the server.
@@ -132,6 +143,7 @@ class Machine:
         if memory_budget is None:
             memory_budget = int(self.profile.processor.memory_free * _MEMORY_SHARE) or None
         planner = SelectionPlanner(self.profile, self.runtimes, prefer=(runtime,) if runtime else ())
+        settings.setdefault("placement", self.placement)
         return ModelPool(self.catalogue, planner, memory_budget=memory_budget, **settings)
 
     def _planner(self, entry: ModelEntry, runtime: str | None, options: dict[str, Any]) -> SelectionPlanner:

@@ -7,7 +7,9 @@ import pytest
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.hardware.profiles import from_json, to_json
 
-PROFILES = sorted((Path(__file__).parent / "profiles").glob("*.json"))
+PROFILES = sorted(
+    path for folder in ("profiles", "several") for path in (Path(__file__).parent / folder).glob("*.json")
+)
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

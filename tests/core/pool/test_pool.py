@@ -57,7 +57,7 @@ async def test_an_alias_is_the_same_model(make_pool):
 async def test_concurrent_askers_share_one_load(make_pool, monkeypatch):
     loads = []
     load = Plan.load
-    monkeypatch.setattr(Plan, "load", lambda plan: loads.append(plan) or load(plan))
+    monkeypatch.setattr(Plan, "load", lambda plan, gpu=None: loads.append(plan) or load(plan, gpu))
     pool = make_pool(fake_entry("x-batch", Task.LLM), options={"x-batch": {"load_seconds": 0.1, "lanes": 16}})
 
     async def ask():

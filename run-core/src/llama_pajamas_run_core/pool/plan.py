@@ -26,6 +26,7 @@ class Plan:
         artifact: gives the path of the model's file or folder; may have to make or fetch it.
         memory: bytes to be reserved before the model is loaded.
         options: load options of the runtime.
+        device: the load option that takes the UUID of a GPU; None where the runtime takes none.
     """
 
     runtime: str
@@ -33,15 +34,20 @@ class Plan:
     artifact: Callable[[], Path]
     memory: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
 
-    def load(self) -> Backend:
+    def load(self, gpu: str | None = None) -> Backend:
         """Load the model. Blocks.
+
+        Args:
+            gpu: the UUID of the GPU to load it on; None leaves that to the runtime. What the options say goes first.
 
         Raises:
             LoadError: the model cannot be loaded.
             MissingDependency: the runtime's package is not installed.
         """
-        return self.backend()(self.artifact(), **self.options)
+        chosen = {self.device: gpu} if self.device is not None and gpu is not None else {}
+        return self.backend()(self.artifact(), **{**chosen, **self.options})
 
 
 #: Decides how a model is loaded; raises a PajamasError that says why where it cannot be.
@@ -88,6 +94,7 @@ class SelectionPlanner:
             artifact.materialize,
             memory_of(artifact),
             {**artifact.options, **self._options.get(entry.id, {})},
+            chosen.room.device,
         )
 
 

@@ -26,6 +26,9 @@ from llama_pajamas_run_core.backends.stt import STTBackend
 from llama_pajamas_run_core.backends.tts import TTSBackend
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.errors import BadInput, Busy, LoadError, OutOfMemory, PajamasError, UserError
+from llama_pajamas_run_core.hardware.monitor import Monitor, Watch
+from llama_pajamas_run_core.pool.admission import Limits, decide, overheated
+from llama_pajamas_run_core.pool.placement import Placement
 from llama_pajamas_run_core.pool.plan import Plan, Planner
 from llama_pajamas_run_core.pool.slot import Slot, State, Ticket
 from llama_pajamas_run_core.pool.status import ModelStatus
@@ -48,6 +51,7 @@ class ModelPool:
         max_loaded: how many models may be loaded at once; None sets no limit.
         keep_alive: seconds after which an idle model is unloaded; None keeps it.
         max_waiting: how many requests may wait for one model.
+        placement: the GPUs, and which of them a model goes on; None stands for a machine without.
         clock: seconds, monotonic.
     """
 
@@ -60,13 +64,16 @@ class ModelPool:
         max_loaded: int | None = None,
         keep_alive: float | None = 300.0,
         max_waiting: int = 64,
+        placement: Placement | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.catalogue = catalogue
         self._planner = planner
         self._plans: dict[str, tuple[ModelEntry, Plan]] = {}
-        self._budget = memory_budget
-        self._max_loaded = max_loaded
+        self._limits = Limits(memory_budget, max_loaded)
+        self._placement = placement or Placement(())
+        self._watch: Callable[[], Watch] = Watch
+        self._eased = 0
         self._keep_alive = keep_alive
         self._max_waiting = max_waiting
         self._clock = clock
@@ -220,6 +227,29 @@ class ModelPool:
             with self._changed:
                 self._changed.wait_for(lambda: not self._live(), _LAST_WAIT)
 
+    def heed(self, monitor: Monitor) -> Callable[[], None]:
+        """Take the readings of a monitor into account: what is loaded where, and who is turned away.
+
+        ``pool/admission.py`` says what strained hardware means for those who ask.
+
+        Args:
+            monitor: watches the hardware.
+
+        Returns:
+            ends it.
+        """
+        look = self._placement.look
+        self._watch = monitor.watch
+        self._placement.look = lambda: monitor.watch().reading
+        unsubscribe = monitor.subscribe(self._reconsider)
+
+        def end() -> None:
+            unsubscribe()
+            self._watch, self._placement.look = Watch, look
+            self._reconsider()
+
+        return end
+
     def __enter__(self) -> "ModelPool":
         return self
 
@@ -256,6 +286,8 @@ class ModelPool:
         with self._changed:
             slot = self._slots.get(key)
         plan = slot.plan if slot is not None else self._planned(entry, options)
+        if plan.device is not None and (slot is None or slot.state is State.ABSENT):
+            self._placement.refresh()
         with self._changed:
             if self._closed:
                 raise Busy("The server is shutting down.", retry_after=5.0)
@@ -269,6 +301,8 @@ class ModelPool:
                     hint="Try again later.",
                     retry_after=slot.expected_wait(),
                 )
+            if slot.full and (hot := overheated(slot, self._watch())) is not None:
+                raise hot
             ticket = Ticket(next(self._orders), priority)
             heapq.heappush(slot.waiting, ticket)
             self._advance()
@@ -357,39 +391,24 @@ class ModelPool:
             whether those who came later may have their turn.
         """
         others = [other for other in self._slots.values() if other.state is not State.ABSENT]
-        need = slot.plan.memory
-        if self._budget is not None and need > self._budget:
-            slot.refuse(_too_large(slot, self._budget))
-            return True
-
-        def fits(kept: list[Slot]) -> bool:
-            if self._max_loaded is not None and len(kept) >= self._max_loaded:
-                return False
-            return self._budget is None or sum(other.memory for other in kept) + need <= self._budget
-
-        if fits(others):
-            slot.state, slot.doomed, slot.error = State.LOADING, None, None
-            _spawn(f"load-{slot.entry.id}", self._load, slot)
-            return True
-        kept = [other for other in others if other.state is not State.CLOSING and other.doomed is None]
-        victims = [other for other in kept if other.state is State.READY and not other.pinned]
-        for victim in sorted(victims, key=lambda other: (not other.idle, other.last_used)):
-            if fits(kept):
-                break
+        decision = decide(slot, others, self._limits, self._placement, self._watch(), self._eased)
+        for victim in decision.victims:
             victim.doomed = next(self._orders)
-            kept.remove(victim)
             _log.info("model %s makes room for %s", victim.entry.id, slot.entry.id)
             if victim.spent():
                 self._start_closing(victim)
-        if not fits(kept) and all(other.pinned for other in kept):
-            slot.refuse(
-                OutOfMemory(
-                    f"There is no room for the model '{slot.entry.id}' beside those that are to stay loaded.",
-                    hint="Unload one of them, or raise the memory budget.",
-                )
-            )
-            return True
-        return False
+        if decision.action == "load":
+            slot.state, slot.doomed, slot.error, slot.gpu = State.LOADING, None, None, decision.gpu
+            _spawn(f"load-{slot.entry.id}", self._load, slot)
+        elif decision.error is not None:
+            slot.refuse(decision.error)
+        return decision.pass_on
+
+    def _reconsider(self) -> None:
+        """See whether strained hardware has recovered for those who wait for a model to be loaded."""
+        with self._changed:
+            if any(slot.waiting and slot.state is State.ABSENT for slot in self._slots.values()):
+                self._advance()
 
     def _start_closing(self, slot: Slot) -> None:
         backend, slot.backend = slot.backend, None
@@ -407,7 +426,8 @@ class ModelPool:
         backend: Backend | None = None
         error: Exception | None = None
         try:
-            backend = slot.plan.load()
+            # With a single GPU the runtime finds it by itself.
+            backend = slot.plan.load(slot.gpu if len(self._placement.gpus) > 1 else None)
         except MemoryError:
             error = OutOfMemory(f"Memory ran out while the model '{slot.entry.id}' was loaded.")
         except PajamasError as raised:
@@ -418,6 +438,8 @@ class ModelPool:
         with self._changed:
             if backend is not None:
                 slot.backend, slot.details = backend, dict(backend.details)
+                if slot.details.get("device") == "cpu":
+                    slot.gpu = None
                 slot.lanes = max(backend.lanes, 1)
                 slot.state, slot.failures, slot.last_used = State.READY, 0, self._clock()
                 self._start_keeper()
@@ -427,7 +449,7 @@ class ModelPool:
             else:
                 assert error is not None
                 _log.warning("model=%s runtime=%s not loaded: %s", slot.entry.id, slot.plan.runtime, error)
-                slot.state = State.ABSENT
+                slot.state, slot.gpu = State.ABSENT, None
                 self._end(slot)
                 self._fail(slot, error)
             self._advance()
@@ -447,7 +469,9 @@ class ModelPool:
             _log.exception("unloading model %s failed", slot.entry.id)
         with self._changed:
             _log.info("model=%s unloaded", slot.entry.id)
-            slot.state, slot.doomed = State.ABSENT, None
+            slot.state, slot.doomed, slot.gpu = State.ABSENT, None, None
+            # A reading may be under way that began before; the one after it shows the memory that is free now.
+            self._eased = self._watch().count + 2
             self._end(slot)
             self._advance()
 
@@ -479,14 +503,6 @@ class ModelPool:
 
 def _key(entry: ModelEntry, options: Mapping[str, Any] | None) -> tuple[str, str]:
     return entry.id, json.dumps(dict(options or {}), sort_keys=True, default=str)
-
-
-def _too_large(slot: Slot, budget: int) -> OutOfMemory:
-    need = slot.plan.memory / 2**30
-    return OutOfMemory(
-        f"The model '{slot.entry.id}' needs about {need:.1f} GiB; the memory budget is {budget / 2**30:.1f} GiB.",
-        hint="Choose a smaller or more strongly quantized model, or raise the budget.",
-    )
 
 
 def _spawn(name: str, work: Callable[..., None], *arguments: Any) -> threading.Thread:

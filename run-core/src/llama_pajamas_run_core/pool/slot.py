@@ -81,6 +81,7 @@ class Slot:
         retry_at: when a failed load is tried again, on the pool's clock.
         lease_seconds: a running mean.
         gone: set when the model is next unloaded.
+        gpu: the UUID of the GPU that it is on, as far as is known.
     """
 
     entry: ModelEntry
@@ -100,6 +101,7 @@ class Slot:
     retry_at: float = 0.0
     lease_seconds: float = 1.0
     gone: list[Future[None]] = field(default_factory=list)
+    gpu: str | None = None
 
     @property
     def memory(self) -> int:
@@ -110,6 +112,11 @@ class Slot:
     def idle(self) -> bool:
         """Whether it is loaded and nobody uses it or waits for it."""
         return self.state is State.READY and not self.users and not self.waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether it is loaded and one more would have to wait."""
+        return self.state is State.READY and self.users + len(self.waiting) >= self.lanes
 
     def drop_cancelled(self) -> None:
         """Forget those who no longer wait."""
@@ -187,4 +194,5 @@ class Slot:
             options=dict(self.extra),
             details=self.details,
             error=str(self.error) if failed else None,
+            gpu=self.gpu,
         )

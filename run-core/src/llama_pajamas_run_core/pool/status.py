@@ -23,6 +23,7 @@ class ModelStatus:
         options: its load options, where they differ from the planner's.
         details: what the backend says about itself (device, precision, ...).
         error: why it could not be loaded, where the last try failed.
+        gpu: the UUID of the GPU that it is on, as far as is known.
     """
 
     id: str
@@ -36,3 +37,4 @@ class ModelStatus:
     options: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    gpu: str | None = None

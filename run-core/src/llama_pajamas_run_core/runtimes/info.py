@@ -24,6 +24,7 @@ class Room:
         families: model families for people ("Llama, Qwen, Mistral, ...").
         modules: the import names of the packages it needs.
         install: the command that installs them.
+        device: the load option that puts a model on one NVIDIA GPU, named by its UUID; None where there is none.
     """
 
     backend: str
@@ -31,6 +32,7 @@ class Room:
     families: str
     modules: tuple[str, ...]
     install: str
+    device: str | None = None
 
     def missing(self) -> tuple[str, ...]:
         """The import names of the packages that are not installed. Imports nothing."""
