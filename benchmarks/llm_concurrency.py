@@ -21,7 +21,8 @@ from typing import Any
 import build_llama_server
 import models
 from common import record, scenarios, subjects
-from common.figures import ratios, spread
+from common.figures import ratios, rounded, spread
+from common.floor import Traffic
 from common.prompts import Prompts
 
 PEERS = ("llama-server", "llama-server-split", "llama-cpp-server")
@@ -61,6 +62,7 @@ def arguments() -> argparse.Namespace:
     add("--gpu-layers", type=int, default=-1, help="layers on a GPU, -1 for all; without one it does not matter (-1)")
     add("--temperature", type=float, default=0.8, help="of the sampling; 0 is greedy (0.8)")
     add("--ban-end", action="store_true", help="forbid the end token by logit_bias: for trained models")
+    add("--bandwidth", type=float, help="of the memory in GB/s, from its data sheet: tells what it allows at most")
     add("--seed", type=int, default=0, help="of the prompts (0)")
     add("--llama-server", type=Path, help="the program; what build_llama_server.py built by default")
     add("--cuda", action="store_true", help="take the llama-server that build_llama_server.py --cuda built")
@@ -163,6 +165,7 @@ async def measure(given: argparse.Namespace, keep: Callable[[dict[str, Any]], No
                 "summary": summary(runs, extra, bare),
                 "streams": {n: {name: one.told() for name, one in by_name.items()} for n, by_name in runs.items()},
                 "bare_engine": {n: {kind: spread(v) for kind, v in kinds.items()} for n, kinds in bare.items()},
+                "memory_ceiling": ceiling(given, setup),
                 "scenarios": extra,
             }
 
@@ -199,6 +202,15 @@ def bare_engine(
             for kind, value in row.items():
                 found[count][kind].append(value)
     return found
+
+
+def ceiling(given: argparse.Namespace, setup: subjects.Setup) -> dict[str, Any] | None:
+    """Tokens per second that the memory's bandwidth allows while decoding, by the number of streams."""
+    if not given.bandwidth:
+        return None
+    traffic, tokens = Traffic.of(setup.model), given.prompt + given.generated / 2
+    allowed = {n: rounded(traffic.ceiling(n, tokens, given.bandwidth * 1e9)) for n in given.streams}
+    return {"gb_per_second": given.bandwidth, "tokens_per_second": allowed}
 
 
 async def _extra(
@@ -338,6 +350,10 @@ def show(found: dict[str, Any]) -> None:
             spreads = shown["spread"].get(name, {})
             parts = (f"{key}: {_with(value, spreads.get(key))}" for key, value in values.items())
             print(f"{name}: {'; '.join(parts)}")
+    for count, kinds in found["bare_engine"].items():
+        print(f"llama-batched-bench, {count} streams, decoding alone: {kinds['decoding']['median']} tokens/s")
+    if found["memory_ceiling"]:
+        print(f"the memory allows (tokens/s while decoding): {found['memory_ceiling']['tokens_per_second']}")
     print()
     for name, about in found["subjects"].items():
         print(f"{name}: peak memory {about['peak_rss_mib']} MiB")

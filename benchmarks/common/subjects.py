@@ -153,7 +153,9 @@ class HttpSubject(Subject):
         self._client = open_client(url)
         give_up = now() + _LOADING
         while (answer := await self.ask(Ask("hello", 1, {"temperature": 0.0}))).error is not None:
-            if self._process.poll() is not None or now() > give_up:
+            # One that announces itself has loaded its model by then, or has failed to.
+            failed = self._announced and answer.error.startswith("HTTP")
+            if failed or self._process.poll() is not None or now() > give_up:
                 raise RuntimeError(f"{self.name} does not answer: {answer.error}\n{self._tail()}")
             await asyncio.sleep(0.1)
 
