@@ -29,7 +29,7 @@ from llama_pajamas_run_core.artifacts.places import cache_dir
 from llama_pajamas_run_onnx.export.graph import Graph
 
 #: Changed with whatever changes the files, so that old ones are not taken for new ones.
-RECIPE: Final = 2
+RECIPE: Final = 3
 #: Places that pass the usual threshold of 0.25 in the median picture.
 _CANDIDATES: Final = 60
 _THRESHOLD: Final = math.log(0.25 / 0.75)
@@ -234,8 +234,9 @@ def yolov8n(make: Maker, *, size: int = 640, classes: int = _COCO, masks: int = 
     graph = make.graph
     maps = _body(make, graph.input("images", ["batch", 3, size, size]))
     cells = [(size // stride) ** 2 for stride in _STRIDES]
-    # Distances of a few cells: the further the bin, the less likely.
-    near = np.tile(-0.25 * np.arange(_BINS), 4)
+    # Trained heads are sure of a distance within a bin or two: a hill around a few cells on each side.
+    bins = np.arange(_BINS)
+    near = np.concatenate([-0.35 * (bins - middle) ** 2 for middle in (3.5, 5.0, 6.0, 4.5)])
     boxes, scores, coefficients = [], [], []
     for level, (x, width) in enumerate(zip(maps, (64, 128, 256), strict=True)):
         box = _branch(make, x, f"model.22.cv2.{level}", (width, 64, 4 * _BINS), {"gain": 0.5, "offset": near})
