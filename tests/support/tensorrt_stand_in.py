@@ -774,7 +774,7 @@ class BuilderConfig:
 
     def __init__(self, trt: ModuleType) -> None:
         self._trt = trt
-        self.flags: set[Any] = set()
+        self.flags: set[Any] = {trt.BuilderFlag.TF32}
         self.profiles: list[OptimizationProfile] = []
         self.previews: set[Any] = set()
         self.sources: int | None = None
@@ -789,6 +789,9 @@ class BuilderConfig:
 
     def set_flag(self, flag: Any) -> None:
         self.flags.add(flag)
+
+    def clear_flag(self, flag: Any) -> None:
+        self.flags.discard(flag)
 
     def set_preview_feature(self, feature: Any, on: bool) -> None:
         assert on
