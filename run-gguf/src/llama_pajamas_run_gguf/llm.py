@@ -27,6 +27,7 @@ from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
+from llama_pajamas_run_gguf.engine.shelf import Shelf
 from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.engine.speculation import MAX_DRAFT, LookupDrafter, Speculator
 from llama_pajamas_run_gguf.memory import Fixed, Footprint, Plan, Rehearsal
@@ -43,6 +44,12 @@ _DEFAULT_CONTEXT = 8192
 _DEFAULT_LANES = 8
 _DEFAULT_BATCH = 512
 _MAX_WAITING = 256
+#: Of what a step reads of the weights, how much it may read of idle conversations besides; on a processor, on a GPU.
+_IDLE_SHARE, _IDLE_SHARE_GPU = 0.05, 0.25
+#: Tokens of the shortest conversation that is kept in the host's memory, likewise.
+_SHORTEST, _SHORTEST_GPU = 32, 512
+#: Bytes of the host's memory for idle conversations, and of its free memory.
+_SHELF_LIMIT, _SHELF_SHARE = 2**30, 0.1
 
 
 class GGUFLLMBackend(LLMBackend):
@@ -120,6 +127,9 @@ class GGUFLLMBackend(LLMBackend):
         self._session, self._memory = session, plan
         self._lanes = min(asked.n_lanes or _DEFAULT_LANES, MAX_SEQUENCES)
         self._context_length = plan.context
+        free = devices.host_memory_free()
+        limit = _SHELF_LIMIT if free is None else min(_SHELF_LIMIT, int(free * _SHELF_SHARE))
+        self._shelf_bytes = limit if asked.prompt_cache_mib is None else asked.prompt_cache_mib * 2**20
         self._device = "gpu" if llama_cpp.llama_supports_gpu_offload() and plan.gpu_layers else "cpu"
         self._tokenizer = Tokenizer(session.vocab, plan.context)
         self._defaults = SamplingDefaults.of(session.metadata)
@@ -157,12 +167,15 @@ class GGUFLLMBackend(LLMBackend):
 
     def _open_engine(self, session: Session, settings: ContextSettings, speculator: Speculator | None) -> None:
         self._context = session.open_context(settings)
+        shelf, idle = self._shelf(settings)
         cache = SequenceCache(
             llama_cpp.llama_get_memory(self._context),
             cells=settings.cells,
             sequences=settings.sequences,
             rewinds=session.rewinds,
             window=llama_cpp.llama_model_n_swa(session.model),
+            shelf=shelf,
+            idle=idle,
         )
         self._engine = Engine(
             self._context,
@@ -177,6 +190,17 @@ class GGUFLLMBackend(LLMBackend):
             outputs=settings.outputs,
             max_waiting=_MAX_WAITING,
         )
+
+    def _shelf(self, settings: ContextSettings) -> tuple[Shelf | None, int]:
+        """Where idle conversations go, and how many cells of the cache they may keep beside running ones."""
+        # A processor's attention over idle cells costs it dearly, but copies within its memory are cheap; on a GPU it
+        # is the other way round.
+        share, shortest = (_IDLE_SHARE_GPU, _SHORTEST_GPU) if self._device == "gpu" else (_IDLE_SHARE, _SHORTEST)
+        cell = max(self._footprint.cache / settings.cells, 1)
+        idle = int(share * self._footprint.weights / cell)
+        if self._shelf_bytes == 0:
+            return None, idle
+        return Shelf(self._context, limit=self._shelf_bytes, shortest=shortest), idle
 
     def _unload(self) -> None:
         if self._engine is not None:

@@ -24,6 +24,8 @@ class LoadOptions:
             f16, or the smaller ones where memory is short.
         kv_cells: tokens that the cache holds over all requests. Requests wait, or give way and go on later, when it is
             full. None for ``n_ctx`` times ``n_lanes``, or less where that is much of the free memory.
+        prompt_cache_mib: memory of the host, in MiB, for the keys and values of conversations that wait for their next
+            turn while others run; 0 to compute them again. None for 1024, or less where a tenth of the free memory is.
         flash_attention: whether attention is computed by llama.cpp's fused kernels; None where it can be. They are
             faster, but round differently for one token than for many, so that now and then an answer depends on how its
             prompt was cut.
@@ -44,6 +46,7 @@ class LoadOptions:
     n_batch: int | None = None
     kv_type: str | None = None
     kv_cells: int | None = None
+    prompt_cache_mib: int | None = None
     flash_attention: bool | None = None
     speculation: str | None = None
     draft_model: str | PathLike[str] | None = None
@@ -67,6 +70,13 @@ class LoadOptions:
             value = getattr(made, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise BadInput(f"{name} must be a whole number of at least 1, not {value!r}.", param=name)
+        if made.prompt_cache_mib is not None and (
+            not isinstance(made.prompt_cache_mib, int) or made.prompt_cache_mib < 0
+        ):
+            raise BadInput(
+                f"prompt_cache_mib must be a whole number of at least 0, not {made.prompt_cache_mib!r}.",
+                param="prompt_cache_mib",
+            )
         if made.kv_type is not None and made.kv_type not in KV_TYPES:
             raise BadInput(f"kv_type is one of {', '.join(KV_TYPES)}, not {made.kv_type!r}.", param="kv_type")
         if made.speculation not in (None, "off", "lookup"):

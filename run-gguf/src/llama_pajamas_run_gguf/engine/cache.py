@@ -10,6 +10,8 @@ import numpy as np
 
 from llama_pajamas_run_gguf import _quick
 from llama_pajamas_run_gguf.engine.cells import CellLedger
+from llama_pajamas_run_gguf.engine.prefixes import common_length
+from llama_pajamas_run_gguf.engine.shelf import Shelf, Shelved
 from llama_pajamas_run_gguf.engine.spans import Span
 
 #: A shorter common beginning is not worth a copy.
@@ -56,10 +58,24 @@ class SequenceCache:
         sequences: how many sequence ids there are.
         rewinds: whether a sequence can be cut at any place; without that only whole sequences are continued.
         window: tokens of sliding-window attention, 0 without.
+        shelf: where idle sequences go that would slow the others down, or None.
+        idle: how many cells idle sequences may hold without that; all of them if None.
     """
 
-    def __init__(self, memory: Any, *, cells: int, sequences: int, rewinds: bool, window: int) -> None:
+    def __init__(
+        self,
+        memory: Any,
+        *,
+        cells: int,
+        sequences: int,
+        rewinds: bool,
+        window: int,
+        shelf: Shelf | None = None,
+        idle: int | None = None,
+    ) -> None:
         self._memory = memory
+        self._shelf = shelf
+        self._idle_cells = cells if idle is None else idle
         self._rewinds = rewinds
         self._window = window
         self._clock = itertools.count(1)
@@ -80,6 +96,10 @@ class SequenceCache:
             the sequence, or None while all are busy.
         """
         source, shared = self._longest(tokens, key)
+        if self._shelf is not None:
+            shelved, more = self._shelf.longest(tokens, key, max(shared, MIN_SHARED - 1))
+            if shelved is not None and (slot := self._unshelve(shelved, more)) is not None:
+                return self._begin(slot, key)
         if source is not None and not source.busy and shared == len(source.tokens):
             return self._begin(source, key)
         slot = self._idle(source)
@@ -88,7 +108,7 @@ class SequenceCache:
         if slot is source:
             self.truncate(slot, shared)
             return self._begin(slot, key)
-        self.clear(slot)
+        self._put_away(slot)
         if source is not None:
             self._fork(source, slot, shared)
         return self._begin(slot, key)
@@ -106,8 +126,20 @@ class SequenceCache:
             idle = [slot for slot in self.slots if not slot.busy and slot.cells]
             if not idle:
                 return False
-            self.clear(min(idle, key=lambda slot: slot.used))
+            self._put_away(min(idle, key=lambda slot: slot.used))
         return True
+
+    def settle(self) -> None:
+        """Take idle sequences out of the way of busy ones, the longest unused first."""
+        if not any(slot.busy for slot in self.slots):
+            return  # nobody is slowed down
+        idle = sorted((slot for slot in self.slots if not slot.busy and slot.cells), key=lambda slot: slot.used)
+        held = sum(len(slot.cells) for slot in idle)
+        for slot in idle:
+            if held <= self._idle_cells:
+                return
+            held -= len(slot.cells)
+            self._put_away(slot)
 
     def extend(self, slot: Slot, tokens: "array[int]") -> None:
         """Record tokens that the next decode call adds to a sequence; :meth:`reserve` must have found room."""
@@ -135,10 +167,36 @@ class SequenceCache:
         del slot.tokens[:]
 
     def drop_idle(self) -> None:
-        """Empty all sequences that no request uses."""
+        """Forget all sequences that no request uses."""
+        if self._shelf is not None:
+            self._shelf.clear()
         for slot in self.slots:
             if not slot.busy:
                 self.clear(slot)
+
+    def _put_away(self, slot: Slot) -> None:
+        """Empty an idle sequence; it may be wanted again."""
+        if self._shelf is not None and slot.tokens and not slot.spans:
+            self._shelf.put(slot.id, slot.key, slot.tokens)
+        self.clear(slot)
+
+    def _unshelve(self, shelved: Shelved, shared: int) -> Slot | None:
+        """A sequence that begins like a shelved one; None where there is no room for it, or it is of no use."""
+        assert self._shelf is not None
+        length = len(shelved.tokens)
+        if (shared < length and not self._rewinds) or (slot := self._idle(None)) is None:
+            return None
+        tokens = shelved.tokens
+        self._put_away(slot)
+        if not self.reserve(length) or not self._shelf.restore(shelved, slot.id):
+            return None
+        slot.key = shelved.key
+        self.extend(slot, tokens)
+        if not self._usable(slot, shared):
+            self.clear(slot)
+            return None
+        self.truncate(slot, shared)
+        return slot
 
     def _begin(self, slot: Slot, key: Hashable) -> Slot:
         slot.busy, slot.key, slot.used = True, key, next(self._clock)
@@ -180,10 +238,3 @@ class SequenceCache:
         target.cells.extend(cells)
         target.tokens.extend(source.tokens[:length])
         target.spans.extend(span for span in source.spans if span.end <= length)
-
-
-def common_length(one: "np.ndarray[Any, np.dtype[np.int32]]", other: "np.ndarray[Any, np.dtype[np.int32]]") -> int:
-    """How many elements two arrays have in common at their beginning."""
-    size = min(len(one), len(other))
-    differing = np.flatnonzero(one[:size] != other[:size])
-    return int(differing[0]) if len(differing) else size

@@ -15,7 +15,7 @@ from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
 from llama_pajamas_run_gguf.engine.adapters import Adapter, Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
-from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn, share
+from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn
 from llama_pajamas_run_gguf.engine.sampling import Candidates, logprob, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 from llama_pajamas_run_gguf.engine.spans import Senses
@@ -223,8 +223,10 @@ class Engine:
             return False
         if sequence.cached is None:
             sequence.cached = len(slot.tokens)
+        sequence.unread = len(sequence.tokens) - len(slot.tokens)
         sequence.slot = slot
         self._running.append(sequence)
+        self._cache.settle()
         return True
 
     # A step
@@ -266,9 +268,10 @@ class Engine:
             self._recover(code)
             return
         llama_cpp.llama_synchronize(self._context)  # a GPU computes on after the call
-        seconds = time.perf_counter() - start
+        end = time.perf_counter()
+        seconds = end - start
         if tokens == answering or any(not work.sequence.answered for work in plan):
-            self._pacer.learn(seconds, answering=answering, reading=tokens - answering)
+            self._pacer.learn(seconds, end, answering=answering, reading=tokens - answering)
         if self._speculator is not None:
             self._speculator.learn(tokens, seconds)
         for work, places in outputs:
@@ -286,7 +289,7 @@ class Engine:
             group = [sequence for sequence in self._running if sequence.adapter is adapter]
             answering = [sequence for sequence in group if sequence.answering]
             reading = [sequence for sequence in group if not sequence.answering]
-            shares = share(self._pacer.budget(len(answering), len(reading)), reading)
+            shares = self._pacer.shares(len(answering), reading)
             plan = [Work(sequence, 1) for sequence in answering] + [Work(*part) for part in shares]
             if guess:
                 self._guess(plan, answering)
@@ -420,4 +423,5 @@ class Engine:
         slot, sequence.slot = sequence.slot, None
         if slot is not None:
             self._cache.release(slot)
+            self._cache.settle()
             self._blocked = False

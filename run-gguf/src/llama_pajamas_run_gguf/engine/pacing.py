@@ -5,10 +5,17 @@ from collections.abc import Sequence as Many
 from llama_pajamas_run_gguf.engine.adapters import Adapter
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 
-#: By how much of its time a step may be prolonged for each sequence that reads its prompt: one long prompt then leaves
-#: the others' answers half their pace at the least, while a crowd of newcomers is not kept waiting for a few answers.
-_PROLONGATION = 0.8
-_SMALLEST_CHUNK = 4
+#: By how much of its time a step may be prolonged for each sequence that reads a long prompt: one then leaves the
+#: others' answers well over half their pace, while a crowd of readers is not kept waiting for a few answers.
+_PROLONGATION = 0.6
+#: Prompts with no more tokens to read than this when their turn came are read at once, where there is credit for the
+#: pause that it makes.
+_SHORT = 512
+#: The longest pause of running answers for short prompts, in seconds and in steps; the longer of the two.
+_PAUSE_SECONDS, _PAUSE_STEPS = 2.0, 6.0
+#: Seconds of such pauses that are earned in a second.
+_EARNED = 0.5
+_SMALLEST_CHUNK = 2
 #: Before anything is known about the machine.
 _FIRST_CHUNK = 16
 #: Steps for one adapter before those of another; every change has llama.cpp plan its computation anew.
@@ -17,7 +24,11 @@ _SMOOTHING = 0.2
 
 
 class Pacer:
-    """Learns what tokens cost on this machine and limits the prompt tokens of a step accordingly.
+    """Learns what steps cost on this machine and limits the prompt tokens of a step accordingly.
+
+    Short prompts are read as a whole, as long as the running answers' pauses for that stay rare: in one piece they cost
+    least, and whoever has just come sees a first word soonest. Long ones are read in chunks whose size is controlled by
+    what steps really take.
 
     Args:
         batch: the most tokens of one decode call.
@@ -25,31 +36,100 @@ class Pacer:
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
-        self._step: float | None = None
-        self._per_token: float | None = None
+        self._steps: dict[int, float] = {}  # seconds of a step without prompts, by how many are answering
+        self._per_token: float | None = None  # seconds for a token of a prompt that is read in one piece
+        self._chunk: float | None = None
+        self._credit: float | None = None  # seconds; None for as much as there can be
+        self._clock = 0.0
+        self._at_once_tokens = 0  # of the last step that was planned
+        self._readers = 1  # of long prompts, in the last step that was planned
 
-    def budget(self, answering: int, reading: int) -> int:
-        """The most prompt tokens for the next step.
+    def shares(self, answering: int, reading: Many[Sequence]) -> list[tuple[Sequence, int]]:
+        """Whose prompts the next step reads, and how many tokens of each.
 
         Args:
             answering: how many sequences are writing an answer in it.
-            reading: how many are reading their prompt.
+            reading: those that are reading their prompt.
         """
         room = self._batch - answering
-        if not answering:
-            return room
-        if self._step is None or self._per_token is None:
-            return min(room, _FIRST_CHUNK * reading)
-        allowed = int(self._step * _PROLONGATION * reading / max(self._per_token, 1e-9))
-        return min(room, max(allowed, _SMALLEST_CHUNK))
+        if not answering or not reading:
+            return share(room, reading)
+        whole = self._at_once(room, answering, reading)
+        others = [sequence for sequence in reading if all(sequence is not chosen for chosen, _ in whole)]
+        if whole:
+            return whole  # the others' turn comes when this pause is over
+        return share(min(room, self._paced(answering, len(others))), others)
 
-    def learn(self, seconds: float, *, answering: int, reading: int) -> None:
-        """Take note of how long a step took."""
-        if reading == 0 and answering:
-            self._step = _smooth(self._step, seconds)
-        elif reading >= _SMALLEST_CHUNK:
-            rest = seconds - (self._step or 0.0) if answering else seconds
-            self._per_token = _smooth(self._per_token, max(rest, 0.1 * seconds) / reading)
+    def learn(self, seconds: float, now: float, *, answering: int, reading: int) -> None:
+        """Take note of how long a step took.
+
+        Args:
+            seconds: of the step.
+            now: when it ended, on a clock in seconds.
+            answering: how many sequences wrote an answer in it.
+            reading: how many tokens of prompts it read.
+        """
+        if self._credit is not None:
+            self._credit += _EARNED * (now - self._clock)
+        self._clock = now
+        if not answering:
+            if reading >= _FIRST_CHUNK:
+                self._per_token = _smooth(self._per_token, seconds / reading)
+            return
+        if not reading:
+            self._steps[answering] = _smooth(self._steps.get(answering), seconds)
+            return
+        usual = self._usual(answering)
+        if usual is None:
+            return
+        if self._at_once_tokens == reading:
+            most = max(_PAUSE_SECONDS, _PAUSE_STEPS * usual)
+            self._credit = min(most if self._credit is None else self._credit, most) - (seconds - usual)
+            self._per_token = _smooth(self._per_token, max(seconds - usual, 0.1 * seconds) / reading)
+        elif self._chunk is not None:
+            self._adjust(seconds / usual, reading)
+
+    def _at_once(self, room: int, answering: int, reading: Many[Sequence]) -> list[tuple[Sequence, int]]:
+        """The short prompts, the first in line first, as far as there is credit for the pause that they make."""
+        self._at_once_tokens = 0
+        usual = self._usual(answering) or 0.0
+        most = max(_PAUSE_SECONDS, _PAUSE_STEPS * usual)
+        credit = most if self._credit is None else min(self._credit, most)
+        cost = self._per_token or 0.0
+        chosen: list[tuple[Sequence, int]] = []
+        for sequence in sorted(reading, key=lambda sequence: sequence.order):
+            count = sequence.readable
+            total = self._at_once_tokens + count
+            if count and sequence.unread <= _SHORT and total <= room and total * cost <= credit:
+                chosen.append((sequence, count))
+                self._at_once_tokens = total
+        return chosen
+
+    def _paced(self, answering: int, readers: int) -> int:
+        """Tokens of long prompts that keep a step within what it may take."""
+        self._readers = min(max(readers, 1), 4)
+        usual = self._usual(answering)
+        if usual is None or self._per_token is None:
+            return _FIRST_CHUNK
+        if self._chunk is None:
+            self._chunk = usual * _PROLONGATION * self._readers / max(self._per_token, 1e-9)
+        self._chunk = min(max(self._chunk, _SMALLEST_CHUNK), self._batch)
+        return int(self._chunk)
+
+    def _adjust(self, stretch: float, reading: int) -> None:
+        """Bring chunks nearer to the size that stretches a step as much as it may."""
+        assert self._chunk is not None
+        target = 1 + _PROLONGATION * self._readers
+        if stretch > target:
+            self._chunk *= max(0.5, target / stretch)
+        elif reading >= int(self._chunk):
+            self._chunk += max(0.5, 0.05 * self._chunk)
+
+    def _usual(self, answering: int) -> float | None:
+        """Seconds of a step without prompts; of the nearest number of answers where that number was never seen."""
+        if not self._steps:
+            return None
+        return self._steps[min(self._steps, key=lambda known: abs(known - answering))]
 
 
 class Turn:

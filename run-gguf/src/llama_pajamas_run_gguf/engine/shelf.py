@@ -1,0 +1,122 @@
+"""Idle conversations in the host's memory.
+
+Every step's attention looks over all of the KV cache up to the last cell in use, so that conversations which merely
+wait there for their next turn slow the others down. On the shelf they cost nothing until they are wanted again.
+"""
+
+import ctypes
+from array import array
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_gguf.engine.prefixes import common_length
+
+
+@dataclass(slots=True, eq=False)
+class Shelved:
+    """The keys and values of one sequence.
+
+    Attributes:
+        key: as of the slot it came from.
+        tokens: of the sequence.
+        state: llama.cpp's bytes.
+    """
+
+    key: Hashable
+    tokens: "array[int]"
+    state: npt.NDArray[np.uint8]
+
+
+class Shelf:
+    """Sequences of one context, the longest unused first.
+
+    Args:
+        context: of llama.cpp.
+        limit: the most bytes it takes.
+        shortest: sequences of fewer tokens are computed again sooner than copied back and forth.
+    """
+
+    def __init__(self, context: Any, *, limit: int, shortest: int) -> None:
+        self._context = context
+        self._limit = limit
+        self._shortest = shortest
+        self._shelved: list[Shelved] = []
+        self.bytes = 0
+
+    def put(self, sequence: int, key: Hashable, tokens: "array[int]") -> None:
+        """Copy a sequence out of the cache, if it is long enough and there is room for it.
+
+        Args:
+            sequence: llama.cpp's id.
+            key: sequences share only with those of the same key.
+            tokens: what the sequence holds.
+        """
+        if len(tokens) < self._shortest:
+            return
+        for other in [other for other in self._shelved if other.key == key]:
+            common = _common(other.tokens, tokens)
+            if common == len(tokens):  # a longer one that begins like it serves as well
+                self._touch(other)
+                return
+            if common == len(other.tokens):
+                self._drop(other)
+        size = int(llama_cpp.llama_state_seq_get_size(self._context, sequence))
+        if not 0 < size <= self._limit:
+            return
+        while self.bytes + size > self._limit:
+            self._drop(self._shelved[0])
+        state = np.empty(size, np.uint8)
+        if llama_cpp.llama_state_seq_get_data(self._context, _pointer(state), size, sequence) != size:
+            return
+        self._shelved.append(Shelved(key, array("i", tokens), state))
+        self.bytes += size
+
+    def longest(self, tokens: "array[int]", key: Hashable, more_than: int) -> tuple[Shelved | None, int]:
+        """The sequence that shares the longest beginning, and how long that is.
+
+        Args:
+            tokens: of a request; the last one is not counted.
+            key: of the request.
+            more_than: a beginning of no more tokens than that is of no use.
+        """
+        best: Shelved | None = None
+        for shelved in self._shelved:
+            if shelved.key != key or len(shelved.tokens) <= more_than:
+                continue
+            common = min(_common(shelved.tokens, tokens), len(tokens) - 1)
+            if common > more_than:
+                best, more_than = shelved, common
+        return best, more_than if best is not None else 0
+
+    def restore(self, shelved: Shelved, sequence: int) -> bool:
+        """Copy a sequence back into the cache, where it must be empty; False where llama.cpp finds no room."""
+        self._touch(shelved)
+        size = shelved.state.nbytes
+        return bool(llama_cpp.llama_state_seq_set_data(self._context, _pointer(shelved.state), size, sequence))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._shelved.clear()
+        self.bytes = 0
+
+    def _touch(self, shelved: Shelved) -> None:
+        if shelved in self._shelved:  # else it had to make room meanwhile
+            self._shelved.remove(shelved)
+            self._shelved.append(shelved)
+
+    def _drop(self, shelved: Shelved) -> None:
+        self._shelved.remove(shelved)
+        self.bytes -= shelved.state.nbytes
+
+
+def _common(one: "array[int]", other: "array[int]") -> int:
+    return common_length(np.frombuffer(one, np.int32), np.frombuffer(other, np.int32))
+
+
+def _pointer(state: npt.NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
