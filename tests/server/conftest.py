@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from support.gpu_pool import Hardware
 
 from llama_pajamas_run_core.pool import ModelPool
 from llama_pajamas_run_core.server.app import create_app
@@ -32,11 +33,20 @@ async def make_client(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     async with contextlib.AsyncExitStack() as stack:
         count = 0
 
-        async def make(settings: Settings | None = None, *, entries: Any = (), options: Any = None, **how: Any) -> Any:
+        async def make(
+            settings: Settings | None = None,
+            *,
+            entries: Any = (),
+            options: Any = None,
+            monitor: Any = None,
+            planner: Any = None,
+            **how: Any,
+        ) -> Any:
             nonlocal count
             count += 1
-            pool = ModelPool(fake_catalogue(tmp_path / str(count), *entries), fake_planner(options), **how)
-            app = create_app(pool=pool, settings=settings)
+            catalogue = fake_catalogue(tmp_path / str(count), *entries)
+            pool = ModelPool(catalogue, planner or fake_planner(options), **how)
+            app = create_app(pool=pool, settings=settings, monitor=monitor or Hardware().monitor)
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=20)
@@ -75,7 +85,7 @@ class Live:
 @contextlib.contextmanager
 def running(root: Path, settings: Settings | None = None, *, options: Any = None, **how: Any) -> Iterator[Live]:
     pool = ModelPool(fake_catalogue(root), fake_planner(options), **how)
-    server = Server(pool, settings or Settings(port=0))
+    server = Server(pool, settings or Settings(port=0), monitor=Hardware().monitor)
     ready = threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(lambda url: ready.set())), daemon=True)
     thread.start()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llama_pajamas_run_core.hardware.thresholds import Thresholds
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.server.run import serve as run_server
 from llama_pajamas_run_core.server.settings import Settings
@@ -25,6 +26,8 @@ def serve(
     cors: Annotated[list[str] | None, typer.Option(help="Let pages of this origin call the server.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Prefer this runtime.")] = None,
     keep_alive: Annotated[float, typer.Option(help="Unload a model after so many idle seconds.")] = 300.0,
+    max_temperature: Annotated[float, typer.Option(help="Warn of a GPU from so many degrees Celsius on.")] = 85.0,
+    max_memory: Annotated[float, typer.Option(help="Warn, and load no more, past this share of the memory.")] = 0.9,
 ) -> None:
     """Serve models through an OpenAI-compatible API."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -40,6 +43,7 @@ def serve(
         insecure=insecure,
         cors_origins=tuple(cors or ()),
         preload=tuple(preload or ()),
+        thresholds=Thresholds(temperature=max_temperature, memory=max_memory),
     )
     pool = machine.pool(runtime=runtime, keep_alive=keep_alive)
     run_server(pool, settings, ready=lambda url: typer.echo(f"listening on {url}"))

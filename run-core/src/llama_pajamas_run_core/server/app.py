@@ -10,7 +10,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from llama_pajamas_run_core import __version__
-from llama_pajamas_run_core.errors import PajamasError
+from llama_pajamas_run_core.errors import Busy, PajamasError
+from llama_pajamas_run_core.hardware.monitor import Monitor
 from llama_pajamas_run_core.pool import ModelPool
 from llama_pajamas_run_core.server import errors
 from llama_pajamas_run_core.server.middleware import BodyGuard, Envelope, HostGuard, KeyGuard
@@ -25,20 +26,31 @@ REQUESTS_SHARE = 0.8
 _MODELS_SHARE = 0.15
 
 
-def create_app(*, pool: ModelPool, settings: Settings | None = None, close_pool: bool = True) -> FastAPI:
+def create_app(
+    *,
+    pool: ModelPool,
+    settings: Settings | None = None,
+    close_pool: bool = True,
+    monitor: Monitor | None = None,
+) -> FastAPI:
     """Build the server's application.
 
     Args:
         pool: loads and shares the models of its catalogue.
         settings: how the server behaves.
         close_pool: whether the pool is closed when the application ends.
+        monitor: watches the hardware while the application runs; one of this machine if None.
     """
     settings = settings or Settings()
-    services = Services(pool.catalogue, pool, settings)
+    if monitor is None:
+        monitor = Monitor(thresholds=settings.thresholds, interval=settings.watch_interval)
+    services = Services(pool.catalogue, pool, settings, monitor=monitor)
     services.ready = not settings.preload
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        no_longer_heed = pool.heed(monitor)
+        monitor.start()
         preloading = asyncio.create_task(_preload(services))
         try:
             yield
@@ -46,6 +58,8 @@ def create_app(*, pool: ModelPool, settings: Settings | None = None, close_pool:
             preloading.cancel()
             if close_pool:
                 await pool.aclose(settings.drain_timeout * _MODELS_SHARE)
+            no_longer_heed()
+            await asyncio.to_thread(monitor.stop)  # at once, unless a driver hangs
             services.workers.close()
 
     app = FastAPI(
@@ -89,9 +103,22 @@ async def _preload(services: Services) -> None:
     """Load the models that the server is to be ready with; what cannot be loaded keeps it from being ready."""
     for name in services.settings.preload:
         try:
-            await services.pool.load(name, pin=True)
+            await _load(services, name)
         except PajamasError as error:
             _log.error("preloading %s failed: %s", name, error)
             services.trouble = str(errors.describe(error)["error"]["message"])
             return
-    services.ready = True
+    services.ready, services.trouble = True, None
+
+
+async def _load(services: Services, name: str) -> None:
+    """Load a model to stay; while the hardware is strained, try again and again."""
+    while True:
+        try:
+            await services.pool.load(name, pin=True)
+        except Busy as busy:
+            _log.warning("preloading %s has to wait: %s", name, busy)
+            services.trouble = str(errors.describe(busy)["error"]["message"])
+            await asyncio.sleep(busy.retry_after)
+        else:
+            return

@@ -7,7 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
+from llama_pajamas_run_core.hardware.monitor import Watch
 from llama_pajamas_run_core.pool.status import ModelStatus
+from llama_pajamas_run_core.server.gauges import Family, hardware_families
 from llama_pajamas_run_core.types.chat import Usage
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,8 +42,13 @@ class Metrics:
         with self._lock:
             self._disconnects += 1
 
-    def text(self, models: Iterable[ModelStatus]) -> str:
-        """Everything, for Prometheus."""
+    def text(self, models: Iterable[ModelStatus], seen: Watch | None = None) -> str:
+        """Everything, for Prometheus.
+
+        Args:
+            models: those of the pool.
+            seen: what the hardware monitor knows.
+        """
         models = list(models)
         with self._lock:
             requests = [
@@ -50,7 +57,7 @@ class Metrics:
             seconds = [(f'path="{path}"', round(total, 6)) for path, total in sorted(self._seconds.items())]
             tokens = [(f'kind="{kind}"', count) for kind, count in sorted(self._tokens.items())]
             disconnects = self._disconnects
-        families: list[tuple[str, str, str, list[tuple[str, float]]]] = [
+        families: list[Family] = [
             ("requests_total", "counter", "Requests by route and status.", [*requests]),
             ("request_seconds_total", "counter", "Seconds spent on requests.", [*seconds]),
             ("tokens_total", "counter", "Tokens read and written.", [*tokens]),
@@ -59,6 +66,7 @@ class Metrics:
             ("requests_running", "gauge", "Leases of models held.", [("", sum(m.users for m in models))]),
             ("requests_waiting", "gauge", "Requests waiting for a model.", [("", sum(m.waiting for m in models))]),
             ("model_memory_bytes", "gauge", "Memory reserved for models.", [("", sum(m.memory for m in models))]),
+            *(hardware_families(seen) if seen is not None else ()),
         ]
         lines: list[str] = []
         for name, kind, help_, samples in families:

@@ -104,16 +104,20 @@ class HostGuard:
 
 
 class KeyGuard:
-    """Asks for an API key where any is set."""
+    """Asks for an API key where any is set.
+
+    Public paths answer without one; ``scope["state"]["known"]`` says whether the caller may be told more there.
+    """
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
         self._keys = tuple(key.encode() for key in settings.api_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._keys and scope["path"] not in _PUBLIC and scope["method"] != "OPTIONS":
-            problem = self._problem(Headers(scope=scope).get("authorization", ""))
-            if problem is not None:
+        if scope["type"] == "http" and scope["method"] != "OPTIONS":
+            problem = self._problem(Headers(scope=scope).get("authorization", "")) if self._keys else None
+            scope.setdefault("state", {})["known"] = problem is None
+            if problem is not None and scope["path"] not in _PUBLIC:
                 await respond(problem)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

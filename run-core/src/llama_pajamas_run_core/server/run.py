@@ -10,6 +10,7 @@ from collections.abc import Callable
 import uvicorn
 
 from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_core.hardware.monitor import Monitor
 from llama_pajamas_run_core.pool import ModelPool
 from llama_pajamas_run_core.server.app import REQUESTS_SHARE, create_app
 from llama_pajamas_run_core.server.settings import Settings
@@ -28,17 +29,18 @@ class Server:
     Args:
         pool: loads and shares the models of its catalogue; it is closed with the server.
         settings: how the server behaves.
+        monitor: watches the hardware; one of this machine if None.
 
     Raises:
         BadInput: the port is in use, the address is not this machine's, or the server would stand open to the network.
     """
 
-    def __init__(self, pool: ModelPool, settings: Settings | None = None) -> None:
+    def __init__(self, pool: ModelPool, settings: Settings | None = None, *, monitor: Monitor | None = None) -> None:
         self.settings = settings or Settings()
         _check(self.settings)
         self._socket = bind(self.settings.host, self.settings.port)
         config = uvicorn.Config(
-            create_app(pool=pool, settings=self.settings),
+            create_app(pool=pool, settings=self.settings, monitor=monitor),
             http="h11",
             ws="none",
             lifespan="on",

@@ -15,6 +15,7 @@ from llama_pajamas_run_core.backends.stt import STTBackend
 from llama_pajamas_run_core.backends.tts import TTSBackend
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.errors import BadInput, UnknownModel
+from llama_pajamas_run_core.hardware.monitor import Monitor
 from llama_pajamas_run_core.pool import ModelPool
 from llama_pajamas_run_core.server.errors import Overtime
 from llama_pajamas_run_core.server.metrics import Metrics
@@ -33,6 +34,7 @@ class Services:
         settings: how the server behaves.
         metrics: what it has done.
         workers: threads for what blocks.
+        monitor: watches the hardware.
         started: when it started, in seconds of a monotonic clock.
         ready: whether the models named for preloading are loaded.
         trouble: why one of them could not be.
@@ -43,6 +45,7 @@ class Services:
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
     workers: Workers = field(default_factory=Workers)
+    monitor: Monitor = field(default_factory=Monitor)
     started: float = field(default_factory=time.monotonic)
     ready: bool = True
     trouble: str | None = None

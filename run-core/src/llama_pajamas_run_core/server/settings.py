@@ -6,6 +6,7 @@ from typing import Literal
 
 from llama_pajamas_run_core.codecs.limits import DEFAULT_LIMITS
 from llama_pajamas_run_core.codecs.limits import Limits as DecodeLimits
+from llama_pajamas_run_core.hardware.thresholds import Thresholds
 
 #: What a stream sends during silence: an SSE comment, an empty chunk, or nothing.
 KeepAlive = Literal["comment", "chunk", "off"]
@@ -47,6 +48,8 @@ class Settings:
         drain_timeout: seconds that running requests get when the server stops.
         fetch_media: whether pictures and sounds may be given as http(s) URLs, which the server then fetches.
         metrics: whether /metrics answers.
+        thresholds: of temperature and memory, past which there are warnings and models are no longer loaded.
+        watch_interval: seconds between readings of the hardware.
         docs: whether /docs and /openapi.json answer.
         limits: the most of everything that one request may bring.
         preload: models that are loaded before the server is ready, and stay.
@@ -65,6 +68,8 @@ class Settings:
     drain_timeout: float = 10.0
     fetch_media: bool = False
     metrics: bool = True
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    watch_interval: float = 2.0
     docs: bool = True
     limits: Limits = field(default_factory=Limits)
     preload: tuple[str, ...] = ()

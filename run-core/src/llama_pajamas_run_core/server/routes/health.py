@@ -1,6 +1,7 @@
 """``/health``, ``/ready``, ``/metrics`` and the index. None of them waits for, or wakes, a model."""
 
 import time
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
@@ -8,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from llama_pajamas_run_core import __version__
 from llama_pajamas_run_core.server.errors import NotFound, body_of
 from llama_pajamas_run_core.server.metrics import MEDIA_TYPE
-from llama_pajamas_run_core.server.services import Served
+from llama_pajamas_run_core.server.services import Served, Services
 from llama_pajamas_run_core.server.wire import Json
 
 router = APIRouter(tags=["server"])
@@ -21,11 +22,24 @@ async def index(request: Request) -> Response:
 
 
 @router.get("/health")
-async def health(services: Served) -> Response:
-    """Whether the process is up."""
+async def health(services: Served, request: Request) -> Response:
+    """Whether the process is up; for those who may use the server, also what the hardware does."""
     loaded = [status.id for status in services.pool.status() if status.state == "loaded"]
     uptime = round(time.monotonic() - services.started, 3)
-    return Json({"status": "ok", "version": __version__, "uptime": uptime, "loaded": loaded})
+    body: dict[str, Any] = {"status": "ok", "version": __version__, "uptime": uptime, "loaded": loaded}
+    if getattr(request.state, "known", False):
+        body |= _hardware(services)
+    return Json(body)
+
+
+def _hardware(services: Services) -> dict[str, Any]:
+    """The last reading and the warnings. Nothing is read for it: that is the monitor's business."""
+    seen = services.monitor.watch()
+    warnings = [{"kind": one.kind, "device": one.name, "message": one.message} for one in seen.alerts]
+    if seen.reading is None:
+        return {"warnings": warnings, "hardware": None}
+    age = round(time.monotonic() - seen.reading.time, 3)
+    return {"warnings": warnings, "hardware": {"age": age, **seen.reading.plain()}}
 
 
 @router.get("/ready")
@@ -42,4 +56,6 @@ async def metrics(services: Served) -> Response:
     """Counts for Prometheus."""
     if not services.settings.metrics:
         raise NotFound("Metrics are switched off.")
-    return PlainTextResponse(services.metrics.text(services.pool.status()), media_type=MEDIA_TYPE)
+    return PlainTextResponse(
+        services.metrics.text(services.pool.status(), services.monitor.watch()), media_type=MEDIA_TYPE
+    )
