@@ -128,11 +128,12 @@ class WhisperDecoderDescription:
     """Whisper's decoder with a cache of fixed length.
 
     Inputs: ``tokens`` int32 [1, n]; ``position`` int32 [1], the number of tokens before the first of these; ``last``
-    int32 [1], which of them the logits are wanted of; ``cross_keys`` and ``cross_values`` as the encoder gives them. A stateful one keeps its own keys and values in the
-    states ``keys`` and ``values``; any other has them as inputs ``keys`` and ``values``
-    [n_text_layer, n_text_head, n_text_ctx, width / heads], of which what lies before ``position`` is read, and gives
-    those of the tokens as outputs ``new_keys`` and ``new_values`` [n_text_layer, n_text_head, n, width / heads], to be
-    written behind it.
+    int32 [1], which of them the logits are wanted of; ``cross_keys`` and ``cross_values`` as the encoder gives them.
+
+    A stateful one keeps its own keys and values in the states ``keys`` and ``values``; any other has them as inputs
+    ``keys`` and ``values`` [n_text_layer, n_text_head, n_text_ctx, width / heads], of which what lies before
+    ``position`` is read, and gives those of the tokens as outputs ``new_keys`` and ``new_values`` [n_text_layer,
+    n_text_head, n, width / heads], to be written behind it.
 
     Outputs: ``logits`` [1, n_vocab], and ``scores`` [alignment heads, n, n_audio_ctx], how much each token attends
     to each position of the audio, before the softmax. The caches are in the package's own precision, states always in
