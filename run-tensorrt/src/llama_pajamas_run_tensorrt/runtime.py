@@ -1,12 +1,21 @@
 """What run-tensorrt is. Imports no SDK."""
 
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from llama_pajamas_run_core.errors import Unsupported
 from llama_pajamas_run_core.runtimes.info import RuntimeInfo
 from llama_pajamas_run_core.types.hardware import HardwareProfile
+from llama_pajamas_run_tensorrt._versions import TABLE, Differences, differences
 
-#: TensorRT 10 runs on Turing and newer (its support matrix, section "Hardware and Precision").
-_MIN_CAPABILITY = (7, 5)
-#: The first CUDA version that a driver must serve for the packages of CUDA 13.
-_MIN_CUDA = (13, 0)
+#: The packages that bring TensorRT, those for a CUDA version of their own first.
+_PACKAGES: Final = (
+    "tensorrt-cu13", "tensorrt-cu12", "tensorrt", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings",
+    "tensorrt-bindings", "tensorrt_bindings",
+)  # fmt: skip
+#: What would be installed where nothing is.
+_DEFAULT: Final = TABLE[10]
 
 
 def _supports(profile: HardwareProfile) -> str | None:
@@ -15,16 +24,33 @@ def _supports(profile: HardwareProfile) -> str | None:
         return f"no NVIDIA GPU: {why}" if why else "no NVIDIA GPU"
     if profile.system != "Linux" or profile.processor.architecture not in ("x86_64", "arm64"):
         return f"run-tensorrt is made for Linux, this is {profile.system}"
+    table, cuda = _installed()
     best = max(profile.nvidia, key=lambda gpu: gpu.compute_capability)
-    if best.compute_capability < _MIN_CAPABILITY:
-        has = _version(best.compute_capability)
-        return f"TensorRT 10 needs compute capability {_version(_MIN_CAPABILITY)}, the GPU has {has}"
-    if not best.integrated and best.cuda < _MIN_CUDA:
-        return f"needs a driver for CUDA {_version(_MIN_CUDA)}, driver {best.driver} serves CUDA {_version(best.cuda)}"
+    if best.compute_capability < table.min_capability:
+        needs, has = _dotted(table.min_capability), _dotted(best.compute_capability)
+        return f"TensorRT {table.series} needs compute capability {needs}, the GPU has {has}"
+    # Jetson's CUDA comes with its system, and NVML there tells another version.
+    if not best.integrated and best.cuda < cuda:
+        return f"needs a driver for CUDA {_dotted(cuda)}, driver {best.driver} serves CUDA {_dotted(best.cuda)}"
     return None
 
 
-def _version(number: tuple[int, int]) -> str:
+@cache
+def _installed() -> tuple[Differences, tuple[int, int]]:
+    """The row of the TensorRT that is installed, else of the one that would be, and the CUDA that its driver serves.
+
+    Told from the packages' names and versions: nothing is imported.
+    """
+    for package in _PACKAGES:
+        try:
+            table = differences(version(package))
+        except (PackageNotFoundError, Unsupported):
+            continue
+        return table, (12, 0) if "cu12" in package else table.min_cuda
+    return _DEFAULT, _DEFAULT.min_cuda
+
+
+def _dotted(number: tuple[int, int]) -> str:
     return f"{number[0]}.{number[1]}"
 
 
@@ -35,4 +61,5 @@ RUNTIME = RuntimeInfo(
     hardware="NVIDIA GPUs from Turing (compute capability 7.5) on, Linux",
     supports=_supports,
     present="driver found",
+    commands={"export": "llama_pajamas_run_tensorrt.export.command:export"},
 )

@@ -23,6 +23,7 @@ from llama_pajamas_run_core.artifacts.formats import (
     identify,
     size_of,
 )
+from llama_pajamas_run_core.artifacts.onnx import vision_abilities
 from llama_pajamas_run_core.errors import BadInput, LoadError
 from llama_pajamas_run_core.runtimes.discovery import discover
 from llama_pajamas_run_core.types.tasks import Task
@@ -201,6 +202,14 @@ def test_core_ml_and_tensorrt(tmp_path):
     other.mkdir()
     (other / "rank0.engine").write_bytes(b"ftrt" + bytes(60))
     assert identify(other).name == "tensorrt"
+    for name in ("encoder", "decoder"):
+        (other / f"{name}.engine").write_bytes(b"ftrt" + bytes(60))
+    assert identify(other).name == "tensorrt-whisper"
+    (other / "decoder.engine").write_bytes(b"something else")
+    with pytest.raises(BadInput, match="is no model that can be loaded"):
+        identify(other)
+    (tmp_path / "model.engine.json").write_text('{"description": {"config": {"task": "detection"}}}')
+    assert vision_abilities(engine) == {"detect"}
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ MLX: Final = Format("mlx", "an MLX language model", Task.LLM)
 MLX_WHISPER: Final = Format("mlx-whisper", "an MLX Whisper model", Task.STT)
 COREML: Final = Format("coreml", "a Core ML vision model", Task.VISION)
 COREML_WHISPER: Final = Format("coreml-whisper", "a Core ML Whisper model", Task.STT)
-TENSORRT: Final = Format("tensorrt", "a TensorRT engine", None, "run-tensorrt has no backend for it in this version.")
+TENSORRT: Final = Format("tensorrt", "a TensorRT vision engine", Task.VISION)
+TENSORRT_WHISPER: Final = Format("tensorrt-whisper", "a Whisper model in TensorRT engines", Task.STT)
 SAFETENSORS: Final = Format(
     "safetensors", "a safetensors file", None, "A checkpoint has to be converted: to GGUF for llama.cpp, or to ONNX."
 )
@@ -74,7 +75,7 @@ FORMATS: Final = {
     known.name: known
     for known in (
         GGUF, MMPROJ, GGML_WHISPER, ONNX_VISION, ONNX_WHISPER, PIPER, KOKORO, SYSTEM_VOICE, MLX, MLX_WHISPER, COREML,
-        COREML_WHISPER, TENSORRT, SAFETENSORS, HUGGING_FACE_LLM, HUGGING_FACE,
+        COREML_WHISPER, TENSORRT, TENSORRT_WHISPER, SAFETENSORS, HUGGING_FACE_LLM, HUGGING_FACE,
     )
 }  # fmt: skip
 
@@ -219,8 +220,10 @@ def _coreml_in(folder: Path, name: str) -> bool:
 
 
 def _engine_folder(folder: Path) -> Format | None:
-    engines = sorted(folder.glob("*.engine"))
-    return TENSORRT if engines and _is_engine(engines[0], _head(engines[0])) else None
+    engines = {engine.stem: engine for engine in sorted(folder.glob("*.engine"))}
+    if not engines or not all(_is_engine(engine, _head(engine)) for engine in engines.values()):
+        return None
+    return TENSORRT_WHISPER if {"encoder", "decoder"} <= engines.keys() else TENSORRT
 
 
 def _onnx_folder(folder: Path) -> Format | None:

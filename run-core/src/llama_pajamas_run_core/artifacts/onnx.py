@@ -72,7 +72,7 @@ def vision_abilities(path: str | PathLike[str]) -> frozenset[str]:
     """What a vision model can do, as far as the files beside it and its metadata tell.
 
     Args:
-        path: the ONNX file, or the folder it lies in.
+        path: the ONNX file or TensorRT engine, or the folder it lies in.
 
     Returns:
         some of "detect", "classify", "embed" and "embed_text"; empty where nothing tells.
@@ -80,7 +80,10 @@ def vision_abilities(path: str | PathLike[str]) -> frozenset[str]:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     graphs = sorted((*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))) if path.is_dir() else [path]
+    if path.suffix == ".engine":
+        graphs = []
     words = [check_onnx(graph).metadata.get("task", "") for graph in graphs]  # Ultralytics
+    words += [_engine_task(engine) for engine in (sorted(folder.glob("*.engine")) if path.is_dir() else [path])]
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         words += [str(config.get(key, "")) for key in ("task", "model_type", "architectures")]
@@ -90,6 +93,15 @@ def vision_abilities(path: str | PathLike[str]) -> frozenset[str]:
     if "embed" in found and any("text" in graph.stem for graph in graphs):
         found.add("embed_text")
     return frozenset(found)
+
+
+def _engine_task(engine: Path) -> str:
+    """What the record beside a TensorRT engine says that it does; "" where there is none."""
+    try:
+        described = json.loads(engine.with_name(engine.name + ".json").read_text("utf-8"))["description"]
+        return " ".join(str(described.get(part, {}).get("task", "")) for part in ("config", "metadata"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def looks_like_onnx(head: bytes) -> bool:
