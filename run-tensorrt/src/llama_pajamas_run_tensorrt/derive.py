@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,13 @@ from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._device import GPU, find_device
 from llama_pajamas_run_tensorrt._versions import differences
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, engine_cache
-from llama_pajamas_run_tensorrt.export.options import BuildOptions
+from llama_pajamas_run_tensorrt.export.options import (
+    DEFAULT_BATCH,
+    BuildOptions,
+    check_range,
+    parse_precision,
+    parse_range,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -149,3 +155,56 @@ def _log_progress(name: str) -> Any:
             logger.info("engine=%s %s %s", name, phase, "" if share is None else f"{share:.0%}")
 
     return tell
+
+
+def vision_engine(
+    path: Path,
+    *,
+    precision: str = "fp16",
+    batch: str | int | tuple[int, int, int] | None = None,
+    device: GPU | int | str | None = None,
+    options: Any = None,
+) -> Path:
+    """The engine of an ONNX vision model for this machine, with its description in the sidecar.
+
+    Args:
+        path: the graph, or the folder it lies in.
+        precision: "fp32" or "fp16".
+        batch: batch sizes, one, or smallest, best and largest ("1:8:64"), which is also what None stands for where the
+            graph leaves them free.
+        device: the GPU that is to run it; the first if None.
+        options: what the caller says about the model (:class:`~llama_pajamas_run_core.artifacts.vision.spec.Options`).
+
+    Raises:
+        BadInput, LoadError, MissingDependency, OutOfMemory, Unsupported: as :func:`engine_for`.
+    """
+    from llama_pajamas_run_core.artifacts.vision.files import find_files
+    from llama_pajamas_run_tensorrt.export.describe import description_of, vision_reading
+    from llama_pajamas_run_tensorrt.export.graph import describe, load
+
+    graph = find_files(path).image
+    sizes = check_range(batch, "batch") if isinstance(batch, tuple) else None
+    if batch is not None and sizes is None:
+        sizes = parse_range(str(batch))
+    built = BuildOptions(precision=parse_precision(precision), batch=sizes)
+    model = load(graph)
+    surgery = describe(model, (), {entry.key: entry.value for entry in model.metadata_props})
+    free = {
+        one.name: one.shape for one in surgery.inputs if not all(isinstance(size, int) for size in one.shape[1:])
+    }  # fmt: skip
+    reading = vision_reading(graph, surgery, options)
+    if free and reading is not None:
+        built = _fixed_size(built, free, reading)
+    return engine_for(graph, built, device=device, task="vision", description=description_of(reading))
+
+
+def _fixed_size(built: BuildOptions, free: Mapping[str, Any], reading: Any) -> BuildOptions:
+    """The same options where a graph leaves the size of its images free: it becomes the model's own."""
+    shape = free.get(reading.pixels.name)
+    if shape is None or len(shape) != 4:
+        return built
+    spec = reading.spec
+    sizes = (spec.height, spec.width, 3) if reading.channels_last else (3, spec.height, spec.width)
+    rows = (shape[0],) * 3 if isinstance(shape[0], int) else built.batch or DEFAULT_BATCH
+    low, best, high = ((row, *sizes) for row in rows)
+    return replace(built, shapes={reading.pixels.name: (low, best, high)})

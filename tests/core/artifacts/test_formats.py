@@ -208,7 +208,7 @@ def test_core_ml_and_tensorrt(tmp_path):
     (other / "decoder.engine").write_bytes(b"something else")
     with pytest.raises(BadInput, match="is no model that can be loaded"):
         identify(other)
-    (tmp_path / "model.engine.json").write_text('{"description": {"config": {"task": "detection"}}}')
+    (tmp_path / "model.engine.json").write_text('{"description": {"task": "detection"}}')
     assert vision_abilities(engine) == {"detect"}
 
 

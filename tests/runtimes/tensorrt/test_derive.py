@@ -1,13 +1,16 @@
 """Engines built from ONNX graphs when they are first asked for, in the flavour of each TensorRT."""
 
+import json
 import logging
 import threading
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 from support import onnx_graphs
 
+import llama_pajamas_starter
 from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, engine_cache
 from llama_pajamas_run_tensorrt.export.options import BuildOptions
@@ -130,3 +133,25 @@ def test_what_tensorrt_cannot_read_is_told(stand_in, detector):
     onnx.save(model, detector)
     with pytest.raises(Unsupported, match="cannot read detector.onnx: .*com.example|Plugin not found: AveragePool"):
         engine_for(detector)
+
+
+@pytest.mark.parametrize("name", ["detect", "classify", "embed"])
+def test_a_starter_model_becomes_an_engine_that_says_what_it_is(stand_in, name):
+    from llama_pajamas_run_tensorrt._session import Session
+    from llama_pajamas_run_tensorrt.derive import vision_engine
+
+    folder = Path(llama_pajamas_starter.__file__).parent / "models" / name
+    config = json.loads((folder / "config.json").read_text())
+    path = vision_engine(folder, batch="1:2:4", precision="fp32")
+    record = EngineRecord.read(path)
+    assert record.task == "vision"
+    assert record.description["labels"] == list(config.get("labels", []))
+    assert record.description["input"]["width"] == config["input"]["width"]
+    graph = folder / config["graphs"]["image"]
+    with Session(path) as session:
+        one = session.inputs[0]
+        images = np.random.default_rng(0).random((3, *one.shape[1:]), np.float32)
+        made = session.infer({one.name: images})
+    wanted = onnxruntime.InferenceSession(graph).run(None, {one.name: images})
+    for got, want in zip(made.values(), wanted, strict=True):
+        assert np.abs(got - want).max() <= 1e-3 * np.abs(want).max()

@@ -98,9 +98,8 @@ def vision_abilities(path: str | PathLike[str]) -> frozenset[str]:
 def _engine_task(engine: Path) -> str:
     """What the record beside a TensorRT engine says that it does; "" where there is none."""
     try:
-        described = json.loads(engine.with_name(engine.name + ".json").read_text("utf-8"))["description"]
-        return " ".join(str(described.get(part, {}).get("task", "")) for part in ("config", "metadata"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return str(json.loads(engine.with_name(engine.name + ".json").read_text("utf-8"))["description"]["task"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 

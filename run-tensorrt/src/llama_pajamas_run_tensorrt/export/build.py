@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from llama_pajamas_run_core.errors import BadInput, LoadError, OutOfMemory, Unsupported
 from llama_pajamas_run_tensorrt import _sdk
@@ -22,14 +22,12 @@ from llama_pajamas_run_tensorrt.engine_file import (
     remember_made_here,
 )
 from llama_pajamas_run_tensorrt.export.graph import Surgery, serialized
-from llama_pajamas_run_tensorrt.export.options import BuildOptions
+from llama_pajamas_run_tensorrt.export.options import DEFAULT_BATCH, BuildOptions
 
 logger = logging.getLogger(__name__)
 
 #: Told what a build does: the phase and the share of it that is done, 0 to 1, or None where that is unknown.
 Progress = Callable[[str, float | None], None]
-
-_DEFAULT_BATCH: Final = (1, 8, 64)
 
 
 def build_engine(
@@ -147,7 +145,7 @@ def profile_of(surgery: Surgery, options: BuildOptions, source: str) -> Profile:
             elif isinstance(size, str) and size in options.dims:
                 ranges.append(options.dims[size])
             elif axis == 0:
-                ranges.append(options.batch or _DEFAULT_BATCH)
+                ranges.append(options.batch or DEFAULT_BATCH)
             else:
                 name = size or f"axis {axis}"
                 raise BadInput(

@@ -13,6 +13,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 #: Smallest, best and largest.
 Range = tuple[int, int, int]
+#: Batch sizes where a graph leaves them free and nothing is said.
+DEFAULT_BATCH: Final[Range] = (1, 8, 64)
 #: Names the tactic sources that a build may use, separated by commas.
 TACTICS: Final = "LLAMA_PAJAMAS_TENSORRT_TACTICS"
 

@@ -1,0 +1,67 @@
+"""How a vision graph is used, in the words of the project's own config.json, for the sidecar of its engine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llama_pajamas_run_core.artifacts.vision.files import VisionFiles, find_files
+from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
+from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
+from llama_pajamas_run_core.errors import BadInput, Unsupported
+from llama_pajamas_run_tensorrt.export.graph import GraphTensor, Surgery
+
+
+def vision_reading(graph: Path, surgery: Surgery, options: Options | None = None) -> Reading | None:
+    """How the graph of a vision model is used.
+
+    Args:
+        graph: the ONNX file; what lies beside it is read as well.
+        surgery: what it takes and gives.
+        options: what the caller says about it.
+
+    Returns:
+        None where nothing tells, or it is no vision model.
+
+    Raises:
+        LoadError: a file that describes it is damaged.
+    """
+    try:
+        files = find_files(graph)
+        if files.image.resolve() != graph.resolve() and graph.stem.startswith("text"):
+            return None
+        return read_spec(_vision_graph(graph, files, surgery), options or Options())
+    except (BadInput, Unsupported):
+        return None
+
+
+def description_of(reading: Reading | None) -> dict[str, Any]:
+    """The same as a config.json of the project has it; empty where nothing is known."""
+    if reading is None:
+        return {}
+    spec = reading.spec
+    task = next(task for task in ("segment", "detect", "classify", "embed") if task in spec.tasks)
+    return {
+        "task": task,
+        "head": spec.head,
+        "labels": list(spec.labels),
+        "input": {
+            "width": spec.width,
+            "height": spec.height,
+            "resize": spec.resize,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "crop": spec.crop,
+        },
+    }
+
+
+def _vision_graph(graph: Path, files: VisionFiles, surgery: Surgery) -> VisionGraph:
+    def tensors(given: tuple[GraphTensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(Tensor(one.name, one.shape, np.dtype(one.dtype).type) for one in given)
+
+    metadata: Mapping[str, Any] = surgery.metadata
+    return VisionGraph(
+        graph, tensors(surgery.inputs), tensors(surgery.outputs), metadata, files.config, files.preprocessor
+    )
