@@ -25,13 +25,18 @@ class GPULLM(FakeLLM):
         return {"device": self._runs_on, "gpu": self.device}
 
 
-def gpu_planner(options: Mapping[str, Mapping[str, Any]] | None = None) -> Planner:
-    """Plans every model for a runtime whose load option for a GPU is "device"."""
+def gpu_planner(options: Mapping[str, Mapping[str, Any]] | None = None, *, spreads: bool = False) -> Planner:
+    """Plans every model for a runtime whose load option for a GPU is "device".
+
+    Args:
+        options: load options by model id.
+        spreads: whether it puts large models on several GPUs.
+    """
 
     def plan(entry: ModelEntry) -> Plan:
         artifact = entry.artifacts[0]
         more = dict((options or {}).get(entry.id, {}))
-        return Plan("gpus", lambda: GPULLM, artifact.materialize, artifact.size, more, "device")
+        return Plan("gpus", lambda: GPULLM, artifact.materialize, artifact.size, more, "device", spreads)
 
     return plan
 

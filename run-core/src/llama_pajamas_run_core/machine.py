@@ -130,7 +130,7 @@ class Machine:
         entry = self.find(model, task, ability)
         plan = self._planner(entry, runtime, options)(entry)
         placed = plan.device is None or plan.device in plan.options
-        return plan.load(None if placed else self.placement.choose())
+        return plan.load(None if placed else self.placement.choose(need=plan.memory if plan.spreads else 0))
 
     def pool(self, *, runtime: str | None = None, memory_budget: int | None = None, **settings: Any) -> ModelPool:
         """A pool of this machine's models, for the server.

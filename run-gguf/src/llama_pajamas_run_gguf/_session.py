@@ -1,5 +1,6 @@
 """The one place where llama.cpp loads and frees models and contexts, and where its failures become our errors."""
 
+import ctypes
 import logging
 import re
 import threading
@@ -13,6 +14,7 @@ import llama_cpp
 from llama_pajamas_run_core.artifacts.formats import check_gguf
 from llama_pajamas_run_core.errors import BadInput, LoadError, OutOfMemory
 from llama_pajamas_run_gguf import logs
+from llama_pajamas_run_gguf.devices import GPU
 from llama_pajamas_run_gguf.metadata import read_metadata
 
 _log = logging.getLogger(__name__)
@@ -67,17 +69,21 @@ class Session:
         path: the GGUF file; of a split model the first part.
         gpu_layers: how many layers to put on a GPU, -1 for all.
         rehearse: whether memory is only counted, not taken: such a model computes nothing.
+        gpu: the one GPU for those layers; None spreads them over all.
 
     Raises:
         LoadError: the file is missing, damaged or of a kind that llama.cpp does not run.
     """
 
-    def __init__(self, path: Path, *, gpu_layers: int, rehearse: bool = False) -> None:
+    def __init__(self, path: Path, *, gpu_layers: int, rehearse: bool = False, gpu: GPU | None = None) -> None:
         check_file(path)
         _start()
         self.path = path
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        chosen = (ctypes.c_void_p * 2)(gpu.handle if gpu is not None else None, None)  # ends with a null pointer
+        if gpu is not None:
+            params.devices, params.split_mode = ctypes.addressof(chosen), llama_cpp.LLAMA_SPLIT_MODE_NONE
         if rehearse:
             params.no_alloc, params.load_mode = True, llama_cpp.LLAMA_LOAD_MODE_NONE
         with logs.collected() as lines:

@@ -1,13 +1,17 @@
-"""The memory that models can take: the host's, and that of the GPUs which llama.cpp was built for."""
+"""The GPUs that llama.cpp was built for, and the memory that models can take: theirs and the host's."""
 
 import ctypes
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import llama_cpp
 from llama_cpp import _ggml
+
+from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_core.hardware.nvidia import probe_nvidia
 
 _CGROUP = Path("/sys/fs/cgroup")
 #: ggml's types of devices with memory of their own or, for integrated ones, the host's.
@@ -20,25 +24,89 @@ def host_memory_free() -> int | None:
     return min(found, default=None)
 
 
-def gpu_memory_free() -> int:
-    """Bytes free on all GPUs together that llama.cpp can use; 0 without one."""
+@dataclass(frozen=True, slots=True)
+class GPU:
+    """A GPU that llama.cpp was built for.
+
+    Attributes:
+        handle: ggml's.
+        name: ggml's ("CUDA0").
+        bus: its address on the PCI bus ("0000:18:00.0"), or "".
+        free: bytes free on it.
+    """
+
+    handle: int
+    name: str
+    bus: str
+    free: int
+
+
+def gpu_memory_free(only: GPU | None = None) -> int:
+    """Bytes free on one GPU, or on all together that llama.cpp can use; 0 without one."""
+    return sum(gpu.free for gpu in gpus()) if only is None else only.free
+
+
+def find_gpu(wanted: str | None) -> GPU | None:
+    """The GPU to load a model on.
+
+    Args:
+        wanted: its UUID ("GPU-..."), its address on the PCI bus, ggml's name ("CUDA1") or its number among ggml's;
+            None for all of them.
+
+    Returns:
+        the GPU; None for all, and where llama.cpp was built for none: what is asked of GPUs then has no effect.
+
+    Raises:
+        BadInput: there is no such GPU; the message lists those there are.
+    """
+    there = gpus()
+    if wanted is None or not there:
+        return None
+    buses = {_short(gpu.bus) for gpu in probe_nvidia()[0] if gpu.uuid == wanted} - {""}
+    for index, gpu in enumerate(there):
+        if wanted in (gpu.name, str(index)) or _short(gpu.bus) in {_short(wanted), *buses}:
+            return gpu
+    shown = ", ".join(f"{gpu.name} ({gpu.bus})" if gpu.bus else gpu.name for gpu in there)
+    raise BadInput(f"llama.cpp sees no GPU {wanted!r}; it sees {shown}.", param="device")
+
+
+def gpus() -> list[GPU]:
+    """The GPUs that llama.cpp can use."""
     if not llama_cpp.llama_supports_gpu_offload():
-        return 0
+        return []
     library = _ggml.libggml
     library.ggml_backend_dev_count.restype = ctypes.c_size_t
     library.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
     library.ggml_backend_dev_get.restype = ctypes.c_void_p
-    library.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-    size = ctypes.POINTER(ctypes.c_size_t)
-    library.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, size, size]
-    total = 0
+    library.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Properties)]
+    library.ggml_backend_dev_get_props.restype = None
+    found = []
     for index in range(library.ggml_backend_dev_count()):
-        device = library.ggml_backend_dev_get(index)
-        if library.ggml_backend_dev_type(device) in _GPU_TYPES:
-            free, whole = ctypes.c_size_t(), ctypes.c_size_t()
-            library.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(whole))
-            total += free.value
-    return total
+        handle, facts = library.ggml_backend_dev_get(index), _Properties()
+        library.ggml_backend_dev_get_props(handle, ctypes.byref(facts))
+        if facts.type in _GPU_TYPES:
+            name, bus = ((text or b"").decode("utf-8", "replace") for text in (facts.name, facts.device_id))
+            found.append(GPU(handle, name, bus, facts.memory_free))
+    return found
+
+
+class _Properties(ctypes.Structure):
+    """ggml_backend_dev_props, with room for what later versions may add to the flags at its end."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("flags", ctypes.c_bool * 64),
+    ]
+
+
+def _short(bus: str) -> str:
+    """An address without the zeros before its domain, of which NVML writes more than ggml."""
+    return bus.lower().lstrip("0")
 
 
 def _system_free() -> int | None:

@@ -68,6 +68,7 @@ class GGUFLLMBackend(LLMBackend):
     runtime: ClassVar[str] = "gguf"
 
     _session: Session
+    _gpu: devices.GPU | None
     _engine: Engine | None
     _embedder: Embedder | None
     _tokenizer: Tokenizer
@@ -78,7 +79,7 @@ class GGUFLLMBackend(LLMBackend):
     def _load(self, path: Path, **options: Any) -> None:
         asked = LoadOptions.of(options)
         plan = self._plan_memory(path, asked)
-        session = Session(path, gpu_layers=plan.gpu_layers)
+        session = Session(path, gpu_layers=plan.gpu_layers, gpu=self._gpu)
         try:
             self._open(session, asked, plan)
         except BaseException:
@@ -87,7 +88,8 @@ class GGUFLLMBackend(LLMBackend):
 
     def _plan_memory(self, path: Path, asked: LoadOptions) -> Plan:
         """How to load the model so that it fits."""
-        with Rehearsal(path) as rehearsal:
+        self._gpu = devices.find_gpu(asked.device)
+        with Rehearsal(path, self._gpu) as rehearsal:
             gpu_layers = -1 if asked.n_gpu_layers is None else asked.n_gpu_layers
             session = rehearsal.session(gpu_layers)
             context = asked.n_ctx or min(session.trained_context, _DEFAULT_CONTEXT)
@@ -106,7 +108,7 @@ class GGUFLLMBackend(LLMBackend):
             )
             settings = replace(settings, outputs=min(settings.outputs, settings.batch))
             plan = Plan.of(context, settings, gpu_layers)
-            host, gpu = devices.host_memory_free(), devices.gpu_memory_free()
+            host, gpu = devices.host_memory_free(), devices.gpu_memory_free(self._gpu)
             beside = sum(_size(file) for file in (asked.projector, asked.draft_model) if file is not None)
             host = None if host is None else max(host - beside, 0)
             if asked.kv_cells is None:
@@ -161,7 +163,7 @@ class GGUFLLMBackend(LLMBackend):
             return Speculator(LookupDrafter())
         settings = replace(plan.settings, sequences=self._lanes, outputs=self._lanes)
         self._draft = ModelDrafter(
-            Path(asked.draft_model).expanduser(), self._tokenizer, settings, gpu_layers=plan.gpu_layers
+            Path(asked.draft_model).expanduser(), self._tokenizer, settings, gpu_layers=plan.gpu_layers, gpu=self._gpu
         )
         return Speculator(self._draft)
 
@@ -249,6 +251,7 @@ class GGUFLLMBackend(LLMBackend):
             "lanes": self._lanes,
             "threads": self._memory.settings.threads,
             "device": self._device,
+            **({"gpu": self._gpu.name} if self._gpu is not None else {}),
             "kv_type": self._memory.settings.kv_type,
             "kv_cells": self._memory.settings.cells,
             "memory": {name: getattr(self._footprint, name) for name in ("weights", "cache", "compute")},

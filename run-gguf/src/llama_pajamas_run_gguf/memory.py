@@ -17,6 +17,7 @@ import llama_cpp
 from llama_pajamas_run_core.errors import BadInput, OutOfMemory
 from llama_pajamas_run_gguf import logs
 from llama_pajamas_run_gguf._session import CELL_STEP, ContextSettings, Session
+from llama_pajamas_run_gguf.devices import GPU
 
 _log = logging.getLogger(__name__)
 
@@ -83,19 +84,20 @@ class Rehearsal:
 
     Args:
         path: the GGUF file.
+        gpu: the one GPU that it is for; None for all.
 
     Raises:
         LoadError: it cannot be loaded.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, gpu: GPU | None = None) -> None:
+        self._path, self._gpu = path, gpu
         self._sessions: dict[int, Session] = {}
 
     def session(self, gpu_layers: int) -> Session:
         """The model, with so many layers on a GPU."""
         if gpu_layers not in self._sessions:
-            self._sessions[gpu_layers] = Session(self._path, gpu_layers=gpu_layers, rehearse=True)
+            self._sessions[gpu_layers] = Session(self._path, gpu_layers=gpu_layers, rehearse=True, gpu=self._gpu)
         return self._sessions[gpu_layers]
 
     def measure(self, plan: Plan) -> Footprint:

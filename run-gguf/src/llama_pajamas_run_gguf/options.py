@@ -19,6 +19,8 @@ class LoadOptions:
         n_lanes: how many requests are worked on at once; others wait. None for 8.
         n_threads: to compute with; None for the physical cores.
         n_gpu_layers: how many layers to put on a GPU, where llama.cpp was built for one; None for all.
+        device: the one GPU for them, by its UUID ("GPU-..."), its address on the PCI bus or llama.cpp's name ("CUDA1");
+            None spreads them over all GPUs.
         n_batch: the most tokens computed in one step; None for 512.
         kv_type: what the cache stores: "f16", "q8_0" or "q4_0", smaller and a little less exact, or "f32". None for
             f16, or the smaller ones where memory is short.
@@ -43,6 +45,7 @@ class LoadOptions:
     n_lanes: int | None = None
     n_threads: int | None = None
     n_gpu_layers: int | None = None
+    device: str | None = None
     n_batch: int | None = None
     kv_type: str | None = None
     kv_cells: int | None = None

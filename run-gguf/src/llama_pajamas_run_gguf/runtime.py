@@ -27,6 +27,8 @@ RUNTIME = RuntimeInfo(
             modules=("llama_cpp",),
             # GGML_NATIVE=OFF: a build for the host's own processor crashes on quantized models where it has AMX.
             install='CMAKE_ARGS="-DGGML_NATIVE=OFF" uv pip install llama-cpp-python==0.3.36',
+            device="device",
+            spreads=True,
         ),
         Task.STT: Room(
             "llama_pajamas_run_gguf.stt:GGUFSTTBackend",

@@ -95,8 +95,9 @@ def test_gpus_by_their_place_and_uuid(named, expected):
 def make(tmp_path):
     pools = []
 
-    def make_pool(gpus, *entries, options=None, **how):
-        pool = ModelPool(fake_catalogue(tmp_path, *entries), gpu_planner(options), placement=Placement(gpus), **how)
+    def make_pool(gpus, *entries, options=None, spreads=False, **how):
+        planner = gpu_planner(options, spreads=spreads)
+        pool = ModelPool(fake_catalogue(tmp_path, *entries), planner, placement=Placement(gpus), **how)
         pools.append(pool)
         return pool
 
@@ -168,6 +169,16 @@ async def test_a_model_larger_than_every_gpu_is_left_to_its_runtime(make):
     pool = make(machine.nvidia, *entries(40 * GB))
     await load(pool, "m0")
     assert indexes(machine, *places(pool).values()) == [0]
+
+
+async def test_a_model_larger_than_every_gpu_is_spread_by_a_runtime_that_can(make):
+    machine = profile("workstation-rtx-4090-and-3060")
+    pool = make(machine.nvidia, *entries(30 * GB, 5 * GB), spreads=True)
+    await load(pool, "m0", "m1")
+    assert [None if gpu is None else indexes(machine, gpu) for gpu in places(pool).values()] == [None, [0]]
+    async with pool.lease("m0", Task.LLM) as llm:
+        assert llm.device is None
+    assert Placement(machine.nvidia).choose(need=30 * GB) is None
 
 
 async def test_pinned_models_on_a_gpu_are_no_reason_to_refuse(make):

@@ -170,11 +170,13 @@ def _fit(
     leaving = _by_gpu([other for other in others if other not in kept])
     rooms = {uuid: placement.room(uuid, reserved, loading, leaving) for uuid in wanted}
     best = placement.best(rooms, _strained(watch)) or ""
-    if best and rooms[best] < need and any(other.gpu in wanted and not other.pinned for other in kept):
+    if not best or rooms[best] >= need:
+        return best
+    if any(other.gpu in wanted and not other.pinned for other in kept):
         return None
     # Where nothing more can go from there it is loaded all the same: the runtime may need less than was estimated, or
-    # use the host's memory besides.
-    return best
+    # use other GPUs or the host's memory besides.
+    return "" if slot.plan.spreads else best
 
 
 def _by_gpu(slots: Sequence[Slot]) -> Mapping[str, int]:

@@ -79,12 +79,19 @@ class Placement:
 
         return max((uuid for uuid in rooms if uuid not in avoid), key=rank, default=None)
 
-    def choose(self, avoid: Collection[str] = ()) -> str | None:
-        """The GPU to load a model on where no other is held; None unless there are several to choose from."""
+    def choose(self, avoid: Collection[str] = (), need: int = 0) -> str | None:
+        """The GPU to load a model on where no other is held; None unless there are several to choose from.
+
+        Args:
+            avoid: GPUs not to be taken.
+            need: bytes that have to be free there.
+        """
         if len(self.gpus) < 2:
             return None
         self.refresh()
-        return self.best({uuid: self.room(uuid, {}, {}, {}) for uuid in self.gpus}, avoid)
+        rooms = {uuid: self.room(uuid, {}, {}, {}) for uuid in self.gpus}
+        best = self.best(rooms, avoid)
+        return None if best is None or rooms[best] < need else best
 
     def find(self, named: object) -> str | None:
         """The UUID of a GPU that a load option names by its place among the visible ones, or by its UUID."""

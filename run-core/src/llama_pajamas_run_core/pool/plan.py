@@ -27,6 +27,7 @@ class Plan:
         memory: bytes to be reserved before the model is loaded.
         options: load options of the runtime.
         device: the load option that takes the UUID of a GPU; None where the runtime takes none.
+        spreads: whether the runtime puts a model on several GPUs where it is given none.
     """
 
     runtime: str
@@ -35,6 +36,7 @@ class Plan:
     memory: int
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
+    spreads: bool = False
 
     def load(self, gpu: str | None = None) -> Backend:
         """Load the model. Blocks.
@@ -95,6 +97,7 @@ class SelectionPlanner:
             memory_of(artifact),
             {**artifact.options, **self._options.get(entry.id, {})},
             chosen.room.device,
+            chosen.room.spreads,
         )
 
 

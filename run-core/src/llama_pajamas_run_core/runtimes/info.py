@@ -25,6 +25,7 @@ class Room:
         modules: the import names of the packages it needs.
         install: the command that installs them.
         device: the load option that puts a model on one NVIDIA GPU, named by its UUID; None where there is none.
+        spreads: whether a model that is too large for one GPU goes over all of them where that option is not given.
     """
 
     backend: str
@@ -33,6 +34,7 @@ class Room:
     modules: tuple[str, ...]
     install: str
     device: str | None = None
+    spreads: bool = False
 
     def missing(self) -> tuple[str, ...]:
         """The import names of the packages that are not installed. Imports nothing."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_gguf._session import ContextSettings, Session
+from llama_pajamas_run_gguf.devices import GPU
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.engine.cache import SequenceCache, Slot
 from llama_pajamas_run_gguf.engine.sampling import read_logits
@@ -27,14 +28,17 @@ class ModelDrafter:
         tokenizer: of the model that answers.
         settings: of its context, apart from what a draft model needs less of.
         gpu_layers: how many of its layers to put on a GPU.
+        gpu: the one GPU for them; None spreads them over all.
 
     Raises:
         LoadError: the file cannot be loaded.
         BadInput: its vocabulary is another, or it cannot take tokens back.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, settings: ContextSettings, *, gpu_layers: int) -> None:
-        self._session = Session(path, gpu_layers=gpu_layers)
+    def __init__(
+        self, path: Path, tokenizer: Tokenizer, settings: ContextSettings, *, gpu_layers: int, gpu: GPU | None = None
+    ) -> None:
+        self._session = Session(path, gpu_layers=gpu_layers, gpu=gpu)
         self.cost = 0.0
         try:
             self._check(path, tokenizer)
