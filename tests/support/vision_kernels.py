@@ -1,7 +1,7 @@
 """The vision kernels compiled for this machine's processor: the very source that runs on a GPU, run by the tests.
 
-CUDA's names come from ``cuda_on_a_processor.h``. A thread of a block is a coroutine, so that barriers, shared memory and
-the order within a block are as they are on a GPU; blocks run one after another.
+CUDA's names come from ``cuda_on_a_processor.h``. A thread of a block is a coroutine, so that barriers and shared memory
+are as they are on a GPU; blocks run one after another.
 """
 
 import ctypes
@@ -11,7 +11,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,16 +30,44 @@ class ProcessorKernels:
     """The kernels by name: ``kernels.launch("fit_f32", (1, 1, 1), (32, 8, 1), address, 5, 0.5)``."""
 
     def __init__(self, library: ctypes.CDLL, parameters: dict[str, list[type]]) -> None:
-        self._library, self._parameters = library, parameters
+        self._library, self.parameters = library, parameters
+        self._one = threading.Lock()  # blocks, threads and shared memory are the library's globals
 
     def launch(self, name: str, grid: tuple[int, int, int], block: tuple[int, int, int], *values: Any) -> None:
         """Run a kernel to its end; pointers are addresses in this process."""
-        kinds = self._parameters[name]
+        kinds = self.parameters[name]
         assert len(kinds) == len(values), f"{name} takes {len(kinds)} values, not {len(values)}"
         sizes = [ctypes.c_uint(size) for size in (*grid, *block)]
-        getattr(self._library, f"run_{name}")(*sizes, *(kind(value) for kind, value in zip(kinds, values, strict=True)))
+        given = [kind(value) for kind, value in zip(kinds, values, strict=True)]
+        with self._one:
+            getattr(self._library, f"run_{name}")(*sizes, *given)
 
 
+def install_kernels(stand_in: Any, monkeypatch: Any) -> ProcessorKernels:
+    """Let the stand-in of PyCUDA load these kernels, in place of what a CUDA compiler makes."""
+    from llama_pajamas_run_tensorrt import _kernels
+
+    kernels = processor_kernels()
+    letters = {ctypes.c_void_p: "P", ctypes.c_int: "i", ctypes.c_float: "f"}
+
+    class Function:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def prepare(self, types: str) -> None:
+            assert types == "".join(letters[kind] for kind in kernels.parameters[self._name])
+
+        def prepared_async_call(self, grid: Any, block: Any, stream: Any, *values: Any) -> None:
+            assert all(size >= 1 for size in (*grid, *block))
+            assert block[0] * block[1] * block[2] <= 1024
+            stream.put(lambda: kernels.launch(self._name, grid, block, *values))
+
+    monkeypatch.setattr(_kernels, "compiled", lambda capability: iter([b"the processor's own"]))
+    stand_in.cuda.module_from_buffer = lambda binary: SimpleNamespace(get_function=Function)
+    return kernels
+
+
+@cache
 def processor_kernels() -> ProcessorKernels:
     """Compile the kernels, or take what was compiled before. Skips the test where there is no C++ compiler."""
     compiler = next((found for name in ("g++", "clang++") if (found := shutil.which(name))), None)
@@ -55,7 +86,7 @@ def processor_kernels() -> ProcessorKernels:
         typed = ", ".join(f"{kind} {value}" for kind, value in declared)
         values = ", ".join(value for _, value in declared)
         wrappers.append(
-            f"extern \"C\" void run_{name}(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, "
+            f'extern "C" void run_{name}(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, '
             f"{typed}) {{ block::run({{gx, gy, gz}}, {{bx, by, bz}}, [=] {{ {name}({values}); }}); }}"
         )
     text = f'#include "{SHIM}"\n{source}\n' + "\n".join(wrappers)

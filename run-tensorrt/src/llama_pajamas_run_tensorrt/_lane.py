@@ -16,7 +16,7 @@ from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._device import driver
 from llama_pajamas_run_tensorrt._driver import DriverError, Graph
 from llama_pajamas_run_tensorrt._versions import Differences
-from llama_pajamas_run_tensorrt.memory import DeviceArray, Pool
+from llama_pajamas_run_tensorrt.memory import Block, DeviceArray, Pool
 from llama_pajamas_run_tensorrt.tensors import Shape, Tensor, profile_for
 
 if TYPE_CHECKING:
@@ -107,6 +107,14 @@ class Lane:
             OutOfMemory: there is not enough.
         """
         return DeviceArray(self._pool.take(prod(shape) * np.dtype(dtype).itemsize), shape, dtype)
+
+    def pinned(self, size: int) -> Block:
+        """Pinned host memory that is the caller's, its ``handle`` uint8 [size or more]; copies from it do not wait.
+
+        Raises:
+            OutOfMemory: there is not enough.
+        """
+        return self._pinned.take(size)
 
     def upload(self, array: npt.NDArray[Any], into: DeviceArray | None = None) -> DeviceArray:
         """Copy an array to the GPU, through pinned memory, without waiting.

@@ -118,6 +118,7 @@ class Session:
         self._graphs = graphs
         self._lanes: list[Lane] = []
         self._idle: dict[int, Lane] = {}
+        self._taken = 0
         self._turn = threading.Condition()
         self._closed = False
         with self.device.current():
@@ -226,6 +227,12 @@ class Session:
                 self._idle[lane.index] = lane
                 self._turn.notify_all()
 
+    def take_lane(self) -> Lane:
+        """A lane for good, until the session is closed; waits until one is free. Use it with the GPU current."""
+        lane = self._borrow(None)
+        self._taken += 1
+        return lane
+
     def close(self) -> None:
         """Free the engine and its memory, once the lanes in use are given back. Harmless when it was.
         A thread must not close it while it has a lane itself.
@@ -235,7 +242,7 @@ class Session:
                 return
             self._closed = True
             self._turn.notify_all()
-            self._turn.wait_for(lambda: len(self._idle) == len(self._lanes))
+            self._turn.wait_for(lambda: len(self._idle) + self._taken == len(self._lanes))
         with self.device.current():
             self._close()
 

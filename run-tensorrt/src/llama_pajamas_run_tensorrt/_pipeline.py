@@ -1,0 +1,515 @@
+"""The way of pictures through an engine: to its input, through it, and what it found back to the host.
+
+For a batch the host copies pixels to pinned memory, and what describes each picture beside them; the GPU does the rest:
+a kernel that brings the pictures to the input, the engine, and for heads in YOLOv8's layout two kernels that leave the
+few boxes that count. Where a batch of that size came before, kernels, engine and the copy back are one CUDA graph.
+"""
+
+import logging
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_core.artifacts.vision.spec import Reading
+from llama_pajamas_run_core.dsp.fit import Placement, fit, normalization, place
+from llama_pajamas_run_core.dsp.heads import Candidates, read_candidates, suppress
+from llama_pajamas_run_core.errors import InferenceError, PajamasError
+from llama_pajamas_run_core.types.vision import DetectOptions, Image
+from llama_pajamas_run_tensorrt import _sdk
+from llama_pajamas_run_tensorrt._driver import Graph
+from llama_pajamas_run_tensorrt._kernels import VisionKernels
+from llama_pajamas_run_tensorrt._lane import Lane
+from llama_pajamas_run_tensorrt.kernels import BOX, MOST_FOUND, MOST_KEPT, PICTURE, PICTURE_BYTES
+from llama_pajamas_run_tensorrt.memory import Block, DeviceArray
+
+logger = logging.getLogger(__name__)
+
+#: What the pixels of a picture are aligned to.
+_ALIGNED: Final = 256
+#: A picture is copied to pinned memory and on to the GPU in pieces of about that many bytes, one behind the other.
+_PIECE: Final = 640 << 10
+#: Batches of more bytes are copied by several threads.
+_SHARED_COPY: Final = 4 << 20
+#: Batches of up to this size, and those of the largest, are worth a graph: of others the GPU's work is long enough.
+_GRAPHED: Final = 4
+#: Outputs of up to this many bytes in all are copied to the host with every batch.
+_SMALL: Final = 8 << 20
+
+_picture = struct.Struct(PICTURE)
+assert _picture.size == PICTURE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to be looked at.
+
+    Attributes:
+        image: the picture.
+        options: how to detect, or None where the raw output is wanted (of a classifier or an embedder).
+        masks: whether mask coefficients and prototypes are wanted.
+    """
+
+    image: Image
+    options: DetectOptions | None = None
+    masks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a job gave.
+
+    Attributes:
+        placement: where the picture lay in the input.
+        found: the objects, of a detector.
+        output: the model's first output for the picture, of others.
+    """
+
+    placement: Placement
+    found: Candidates | None = None
+    output: npt.NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """How a head in YOLOv8's layout lies in an output.
+
+    Attributes:
+        name: the output.
+        layout: channels, classes, places, and the steps from one channel and from one place to the next.
+        weights: how many mask coefficients each box has.
+    """
+
+    name: str
+    layout: tuple[int, int, int, int, int]
+    weights: int
+
+
+class Copiers:
+    """Threads that fill pinned memory together.
+
+    Args:
+        threads: how many.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, "copy-pixels")
+
+    def fill(
+        self,
+        into: npt.NDArray[np.uint8],
+        offsets: Sequence[int],
+        pictures: Sequence[npt.NDArray[np.uint8]],
+        done: Callable[[int, int], None],
+    ) -> None:
+        """Copy pictures to their places.
+
+        Args:
+            into: uint8 [n].
+            offsets: where each begins.
+            pictures: uint8 [height, width, 3] each.
+            done: called on this thread for the first and last byte of each part that is complete.
+        """
+        step = -(-len(pictures) // self.threads)
+        parts = [range(first, min(first + step, len(pictures))) for first in range(0, len(pictures), step)]
+
+        def copy(part: range) -> None:
+            for index in part:
+                _copy(pictures[index], into, offsets[index])
+
+        copying = [self._pool.submit(copy, part) for part in parts]
+        try:
+            for part, copied in zip(parts, copying, strict=True):
+                copied.result()
+                done(offsets[part[0]], offsets[part[-1]] + pictures[part[-1]].size)
+        finally:
+            for copied in copying:
+                copied.exception()  # none of them may write after this
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+
+class Pipeline:
+    """A lane with what is needed around the engine. Used by one thread at a time.
+
+    Args:
+        lane: the lane, which is this pipeline's alone; its GPU is current now.
+        reading: how the model is used.
+        kernels: the kernels, or None to do their work on the host.
+        copiers: threads that help to copy large batches, or None.
+        most: the most pictures of a batch; None for as many as the engine takes.
+
+    Raises:
+        OutOfMemory: its buffers do not fit.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        reading: Reading,
+        kernels: VisionKernels | None,
+        copiers: Copiers | None = None,
+        most: int | None = None,
+    ) -> None:
+        self.lane, self.reading, self.spec = lane, reading, reading.spec
+        session = lane.session
+        tensor = session.input(reading.pixels.name)
+        takes = reading.batch or tensor.largest[0]
+        self.most = takes if most is None else min(most, takes)
+        self._least = max(min((low[0] for low, _, _ in tensor.limits), default=1), reading.batch or 1)
+        self._kernels, self._copiers = kernels, copiers
+        self._read = [session.outputs[index] for index in reading.outputs]
+        self._jobs: Sequence[Job] = ()
+        self._placements: list[Placement] = []
+        self._made: Mapping[str, Any] = {}
+        self._table = _table_of(reading, lane) if kernels is not None else None
+        self._graphs: dict[int, Graph] = {}
+        self._came: set[int] = set()
+        self._place = lru_cache(maxsize=256)(lambda width, height: place(width, height, self.spec))
+        if kernels is not None:
+            self._reserve(tensor.dtype)
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Put a batch on the GPU; waits for nothing but the copying of its pixels.
+
+        Raises:
+            InferenceError, OutOfMemory: as the lane's.
+        """
+        session = self.lane.session
+        with session.device.current(), _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
+            self._jobs = jobs
+            if self._kernels is None:
+                self._start_on_host(jobs)
+                return
+            self._placements = [self._place(job.image.width, job.image.height) for job in jobs]
+            offsets = self._describe(jobs)
+            self._copy_pixels([job.image.pixels for job in jobs], offsets)
+            self._launch(len(jobs))
+
+    def finish(self) -> list[Seen]:
+        """Wait for the batch, and read what was found.
+
+        Raises:
+            InferenceError: the engine failed.
+        """
+        session = self.lane.session
+        with session.device.current(), _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
+            self.lane.stream.synchronize()
+            jobs, self._jobs = self._jobs, ()
+            if self._table is not None:
+                return [self._told_of(job, index) for index, job in enumerate(jobs)]
+            outputs = self._outputs(len(jobs))
+            return [self._seen(job, index, [output[index] for output in outputs]) for index, job in enumerate(jobs)]
+
+    def abandon(self) -> None:
+        """Wait for what is on the GPU, and forget it."""
+        self._jobs = ()
+        try:
+            with self.lane.session.device.current():
+                self.lane.synchronize()
+        except PajamasError as error:
+            logger.warning("lane=%d: %s", self.lane.index, error)
+
+    def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
+        """The outputs for a batch that was prepared on the host, as ``VisionBackend._infer`` gives them."""
+        with self.lane.session.device.current():
+            made = self.lane.download_all(self.lane.run({self.reading.pixels.name: self._input_of(batch)}))
+        return self.reading.read([made[one.name] for one in self.lane.session.outputs], len(batch))
+
+    def _reserve(self, dtype: npt.DTypeLike) -> None:
+        """Take the memory whose addresses graphs hold: all but the pixels."""
+        lane, spec, most = self.lane, self.spec, max(self.most, self._least)
+        sizes = (spec.height, spec.width, 3) if self.reading.channels_last else (3, spec.height, spec.width)
+        self._input = lane.empty((most, *sizes), dtype)
+        factors, offsets = normalization(spec)
+        self._factors, self._offsets = factors.tolist(), offsets.tolist()
+        self._fixed = self._fixed_outputs(most)
+        self._counts = lane.empty((most,), np.int32)
+        self._pictures = lane.empty((most * PICTURE_BYTES,), np.uint8)
+        self._blocks: list[Block] = []
+        self._host_pictures = self._pinned(most * PICTURE_BYTES)
+        self._pixels: DeviceArray | None = None
+        self._pixels_block: Block | None = None
+        self._host_pixels = np.zeros(0, np.uint8)
+        self._host_read: dict[str, npt.NDArray[Any]] = {}
+        if self._table is not None:
+            self._reserve_for_boxes(self._table, most)
+        elif self._fixed is not None:
+            arrays = {one.name: self._fixed[one.name] for one in self._read}
+            if sum(array.nbytes for array in arrays.values()) <= _SMALL:
+                self._host_read = {
+                    name: self._pinned(array.nbytes).view(array.dtype).reshape(array.shape)
+                    for name, array in arrays.items()
+                }
+
+    def _reserve_for_boxes(self, table: _Table, most: int) -> None:
+        lane, kinds = self.lane, table.layout[1]
+        self._wanted = lane.empty((most, kinds), np.uint8)
+        self._host_wanted = self._pinned(most * kinds).reshape(most, kinds)
+        self._host_wanted[:] = 1
+        self._asked: list[tuple[int, ...] | None] = [None] * most
+        self._wanted_is_new = True
+        self._found = lane.empty((most, MOST_FOUND, BOX.itemsize), np.uint8)
+        self._told = lane.empty((most, 1 + MOST_KEPT, BOX.itemsize), np.uint8)
+        self._host_told = self._pinned(self._told.nbytes).view(np.float32).reshape(most, 1 + MOST_KEPT, 8)
+        self._host_told_integers = self._host_told.view(np.int32)
+        if table.weights:
+            self._weights = lane.empty((most, MOST_KEPT, table.weights), np.float32)
+
+    def _pinned(self, size: int) -> npt.NDArray[np.uint8]:
+        block = self.lane.pinned(size)
+        self._blocks.append(block)
+        made: npt.NDArray[np.uint8] = np.asarray(block.handle)[:size]
+        return made
+
+    def _fixed_outputs(self, most: int) -> dict[str, DeviceArray] | None:
+        """Memory for every output at the largest batch, or None where only a run tells an output's size."""
+        outputs = self.lane.session.outputs
+        if any(one.on_host or None in one.shape[1:] for one in outputs):
+            return None
+        return {one.name: self.lane.empty(tuple(size or most for size in one.shape), one.dtype) for one in outputs}
+
+    def _describe(self, jobs: Sequence[Job]) -> list[int]:
+        """Tell the kernels where each picture lies and how its boxes are chosen; where the pixels go, in bytes."""
+        offsets, end = [], 0
+        for job in jobs:
+            offsets.append(end)
+            end += -(-job.image.pixels.size // _ALIGNED) * _ALIGNED
+        if self._pixels is None or self._pixels.nbytes < end:
+            self._grow(end)
+        assert self._pixels is not None
+        base, stream = self._pixels.address, self.lane.stream
+        for index, (job, placed, offset) in enumerate(zip(jobs, self._placements, offsets, strict=True)):
+            options = job.options
+            how = (options.confidence, options.iou, min(options.max_detections, 1 << 30)) if options else (0.0, 0.0, 0)
+            _picture.pack_into(
+                self._host_pictures.data, index * PICTURE_BYTES, base + offset, placed.width, placed.height,
+                placed.across, placed.down, placed.left, placed.top, 3 * placed.width, *how,
+            )  # fmt: skip
+            if self._table is not None and options is not None and options.classes != self._asked[index]:
+                self._want(index, options.classes)
+        described = self._host_pictures[: len(jobs) * PICTURE_BYTES]
+        _sdk.cuda.memcpy_htod_async(self._pictures.address, described, stream)
+        if self._table is not None and self._wanted_is_new:
+            _sdk.cuda.memcpy_htod_async(self._wanted.address, self._host_wanted, stream)
+            self._wanted_is_new = False
+        return offsets
+
+    def _want(self, index: int, classes: tuple[int, ...] | None) -> None:
+        self._host_wanted[index] = classes is None
+        if classes is not None:
+            self._host_wanted[index, list(classes)] = 1
+        self._asked[index] = classes
+        self._wanted_is_new = True
+
+    def _grow(self, size: int) -> None:
+        """More memory for pixels. The lane's work is done whenever a batch is begun."""
+        if self._pixels is not None:
+            self._pixels.release()
+        if self._pixels_block is not None:
+            self._pixels_block.release()
+        self._pixels = self._pixels_block = None
+        block = self.lane.pinned(size)
+        self._pixels = self.lane.empty((block.size,), np.uint8)
+        self._pixels_block = block
+        self._host_pixels = np.asarray(block.handle)[: block.size]
+
+    def _copy_pixels(self, pictures: Sequence[npt.NDArray[np.uint8]], offsets: Sequence[int]) -> None:
+        if self._copiers is not None and len(pictures) > 1 and offsets[-1] >= _SHARED_COPY:
+            self._copiers.fill(self._host_pixels, offsets, pictures, self._upload)
+            return
+        for pixels, offset in zip(pictures, offsets, strict=True):
+            # Pieces of about the same size, so that the last, for which the GPU waits, is no larger than the others.
+            height, row = len(pixels), 3 * pixels.shape[1]
+            rows = -(-height // max(1, round(pixels.size / _PIECE)))
+            for first in range(0, height, rows):
+                last = min(first + rows, height)
+                _copy(pixels[first:last], self._host_pixels, offset + first * row)
+                self._upload(offset + first * row, offset + last * row)
+
+    def _upload(self, first: int, last: int) -> None:
+        assert self._pixels is not None
+        _sdk.cuda.memcpy_htod_async(self._pixels.address + first, self._host_pixels[first:last], self.lane.stream)
+
+    def _launch(self, count: int) -> None:
+        """Start the batch by its graph, or piece by piece where there is none."""
+        if self._fixed is not None:
+            self._made = self._outputs_for(count)
+        graph = self._graphs.get(count)
+        if graph is None and self._fixed is not None and (count <= _GRAPHED or count == self.most):
+            if count in self._came:  # it comes back
+                graph = self.lane.record(
+                    {self.reading.pixels.name: self._fed(count)},
+                    self._made,
+                    before=lambda: self._before(count),
+                    after=lambda: self._after(count),
+                )
+                if graph is not None:
+                    self._graphs[count] = graph
+            self._came.add(count)
+        if graph is not None:
+            graph.launch(self.lane.stream)
+            return
+        self._before(count)
+        into = None if self._fixed is None else self._made
+        self._made = self.lane.run({self.reading.pixels.name: self._fed(count)}, into=into)
+        self._after(count)
+
+    def _before(self, count: int) -> None:
+        assert self._kernels is not None
+        self._kernels.fit(
+            self.lane.stream,
+            self._input.dtype,
+            count=count,
+            pictures=self._pictures.address,
+            into=self._input.address,
+            size=(self.spec.width, self.spec.height),
+            channels_last=self.reading.channels_last,
+            factors=self._factors,
+            offsets=self._offsets,
+            counts=self._counts.address,
+        )
+
+    def _after(self, count: int) -> None:
+        for name, host in self._host_read.items():
+            _sdk.cuda.memcpy_dtoh_async(host[: max(count, self._least)], self._made[name].address, self.lane.stream)
+        table, kernels, stream = self._table, self._kernels, self.lane.stream
+        if table is None or kernels is None:
+            return
+        output: DeviceArray = self._made[table.name]
+        found, told, counts = self._found.address, self._told.address, self._counts.address
+        kernels.collect(
+            stream,
+            output.dtype,
+            count=count,
+            pictures=self._pictures.address,
+            table=output.address,
+            layout=table.layout,
+            wanted=self._wanted.address,
+            found=found,
+            counts=counts,
+        )
+        kernels.suppress(stream, count=count, pictures=self._pictures.address, found=found, counts=counts, told=told)
+        if table.weights:
+            kernels.gather(
+                stream,
+                output.dtype,
+                count=count,
+                told=told,
+                table=output.address,
+                layout=table.layout,
+                weights=table.weights,
+                coefficients=self._weights.address,
+            )
+        _sdk.cuda.memcpy_dtoh_async(self._host_told[:count], told, stream)
+
+    def _fed(self, count: int) -> DeviceArray:
+        shape = (max(count, self._least), *self._input.shape[1:])
+        return self._input.view(shape if self.reading.batched else shape[1:])
+
+    def _outputs_for(self, count: int) -> dict[str, DeviceArray]:
+        """The fixed outputs, in the shapes of a batch."""
+        assert self._fixed is not None
+        batch = max(count, self._least)
+        made = {}
+        for one in self.lane.session.outputs:
+            array = self._fixed[one.name]
+            made[one.name] = array.view((batch, *array.shape[1:])) if one.shape and one.shape[0] is None else array
+        return made
+
+    def _start_on_host(self, jobs: Sequence[Job]) -> None:
+        fitted = [fit(job.image, self.spec) for job in jobs]
+        self._placements = [placement for _, placement in fitted]
+        batch = np.stack([pixels for pixels, _ in fitted])
+        self._made = self.lane.run({self.reading.pixels.name: self._input_of(batch)})
+
+    def _input_of(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        if len(batch) < self._least:
+            batch = np.concatenate([batch, np.zeros((self._least - len(batch), *batch.shape[1:]), np.float32)])
+        return self.reading.fed(batch).astype(self.lane.session.input(self.reading.pixels.name).dtype, copy=False)
+
+    def _outputs(self, count: int) -> list[npt.NDArray[Any]]:
+        """The outputs that are read, each with the pictures in front."""
+        if self._kernels is not None and self._host_read:
+            brought = {name: host[: max(count, self._least)].copy() for name, host in self._host_read.items()}
+        else:
+            brought = self.lane.download_all({one.name: self._made[one.name] for one in self._read})
+        none = np.zeros(0, np.float32)
+        return self.reading.read([brought.get(one.name, none) for one in self.lane.session.outputs], count)
+
+    def _seen(self, job: Job, index: int, outputs: Sequence[npt.NDArray[Any]]) -> Seen:
+        """What the host reads from the outputs for one picture."""
+        placement = self._placements[index]
+        if job.options is None:
+            return Seen(placement, output=outputs[0])
+        read = read_candidates(outputs, self.spec, job.options)
+        return Seen(placement, suppress(read, self.spec, job.options))
+
+    def _told_of(self, job: Job, index: int) -> Seen:
+        """What the kernels found in one picture; where there was more than they keep, the host reads the outputs."""
+        _, kept, too_many = self._host_told_integers[index, 0, :3].tolist()
+        if too_many:
+            outputs = [self._bring(self._made[one.name], index) for one in self._read]
+            return self._seen(job, index, [self.reading.trimmed(output[None])[0] for output in outputs])
+        rows = self._host_told[index, 1 : 1 + kept]
+        classes = self._host_told_integers[index, 1 : 1 + kept, 5].astype(np.int64)
+        found = Candidates(rows[:, :4].copy(), rows[:, 4].copy(), classes)
+        if job.masks and kept:
+            weights = self._bring(self._weights, index)[:kept]
+            prototypes = self._bring(self._made[self._read[1].name], index)
+            found = Candidates(found.boxes, found.scores, found.classes, weights, prototypes)
+        return Seen(self._placements[index], found)
+
+    def _bring(self, array: DeviceArray, index: int) -> npt.NDArray[Any]:
+        """The part of an array that belongs to one picture."""
+        size = array.nbytes // array.shape[0]
+        block = self.lane.pinned(size)
+        staged = np.asarray(block.handle)[:size].view(array.dtype).reshape(array.shape[1:])
+        _sdk.cuda.memcpy_dtoh_async(staged, array.address + index * size, self.lane.stream)
+        self.lane.stream.synchronize()
+        made: npt.NDArray[Any] = staged.copy()
+        block.release()
+        return made
+
+
+def _copy(pixels: npt.NDArray[np.uint8], into: npt.NDArray[np.uint8], offset: int) -> None:
+    np.copyto(into[offset : offset + pixels.size].reshape(pixels.shape), pixels)
+
+
+def _table_of(reading: Reading, lane: Lane) -> _Table | None:
+    """The layout of a head in YOLOv8's way, or None where the host reads the head."""
+    spec = reading.spec
+    if spec.head not in ("yolov8", "yolov8-seg"):
+        return None
+    one = lane.session.outputs[reading.outputs[0]]
+    if len(one.shape) != 3 or one.size(1) is None or one.size(2) is None or one.dtype not in (np.float32, np.float16):
+        return None
+    weights = 0
+    if spec.head == "yolov8-seg":
+        prototypes = lane.session.outputs[reading.outputs[1]]
+        weights = prototypes.size(1) or 0
+        if not weights or None in prototypes.shape[1:]:
+            return None
+    first, second = one.shape[1], one.shape[2]
+    assert first is not None
+    assert second is not None
+    labels = len(spec.labels)
+    # The same choice as in dsp/heads.py; more channels than boxes, classes and coefficients are joints or the like.
+    wanted = 4 + labels + weights if labels else min(first, second)
+    upright = first == wanted or (second != wanted and first < second)
+    channels, places = (first, second) if upright else (second, first)
+    kinds = labels or channels - 4 - weights
+    if kinds < 1 or channels < 4 + kinds + weights or places >= 1 << 22:
+        return None
+    if weights and channels != 4 + kinds + weights:
+        return None
+    steps = (places, 1) if upright else (1, channels)
+    return _Table(one.name, (channels, kinds, places, *steps), weights)

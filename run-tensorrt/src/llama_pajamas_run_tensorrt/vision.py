@@ -1,0 +1,251 @@
+"""Vision models as TensorRT engines: detection, instance masks, classification and image embeddings."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
+from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
+from llama_pajamas_run_core.backends.vision import VisionBackend
+from llama_pajamas_run_core.dsp.fit import Placement
+from llama_pajamas_run_core.dsp.heads import Candidates
+from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
+from llama_pajamas_run_core.types.vision import DetectOptions, Image, VisionSpec
+from llama_pajamas_run_tensorrt._kernels import VisionKernels
+from llama_pajamas_run_tensorrt._pipeline import Copiers, Job, Pipeline, Seen
+from llama_pajamas_run_tensorrt._session import Session
+from llama_pajamas_run_tensorrt.batcher import Batcher
+from llama_pajamas_run_tensorrt.derive import is_onnx, vision_engine
+
+logger = logging.getLogger(__name__)
+
+_RUNNING: Final = (
+    "device",
+    "trust",
+    "lanes",
+    "memory_limit",
+    "graphs",
+    "max_batch",
+    "max_wait_ms",
+    "preprocess",
+    "precision",
+    "batch",
+)
+#: Threads that copy the pixels of large batches; a processor's memory is not faster with more.
+_COPIERS: Final = 4
+
+
+class TensorRTVisionBackend(VisionBackend):
+    """A vision model as a TensorRT engine.
+
+    Understood without options: engines of ``llama-pajamas export tensorrt`` and of Ultralytics, and engines that have
+    the config.json of the project or of Hugging Face beside them. For other engines (trtexec's) the options say what
+    nothing else does.
+
+    Calls from several threads are worked on together, up to the engine's largest batch; a call that comes alone waits
+    for nobody.
+
+    Args:
+        model: the .engine file, or the folder it lies in; or an ONNX model, of which an engine is built for this GPU
+            when it is first loaded: that takes seconds to minutes, and it is kept.
+        options: for an ONNX model ``precision`` ("fp16", "fp32") and ``batch`` ("1:8:64"); ``task``, ``labels``,
+            ``size``, ``resize``, ``mean``, ``std``, ``head`` and ``crop`` as in
+            :class:`~llama_pajamas_run_core.artifacts.vision.spec.Options`; ``device``, ``trust``, ``memory_limit`` and
+            ``graphs`` as in :class:`~llama_pajamas_run_tensorrt._session.Session`; ``lanes``, how many batches are on
+            their way at once (2: one is prepared while the other runs); ``max_batch``, for smaller buffers than the
+            engine's largest batch needs; ``max_wait_ms``, how long a request waits for others at most while several
+            come together (1); ``preprocess``, "gpu" or "cpu" (by default the GPU, and the processor where there is no
+            compiler for the kernels).
+
+    Raises:
+        BadInput: there is no such file, an option is senseless, nothing tells how to use the model, or nobody vouches
+            for the engine.
+        LoadError: the engine is damaged or was built for another GPU or version; the message says what to build anew.
+        OutOfMemory: it does not fit.
+        Unsupported: a kind of model that is not understood.
+    """
+
+    runtime = "tensorrt"
+
+    _session: Session
+    _reading: Reading
+    _batcher: Batcher[Job, Seen]
+    _copiers: Copiers | None
+    _where: str
+
+    def _load(self, path: Path, **options: Any) -> None:
+        running = {name: options.pop(name) for name in _RUNNING if name in options}
+        described = Options.of(options, also=_RUNNING)
+        max_batch, wait = running.pop("max_batch", None), float(running.pop("max_wait_ms", 1.0))
+        where = running.pop("preprocess", None)
+        if max_batch is not None and max_batch < 1:
+            raise BadInput(f"max_batch must be at least 1, not {max_batch}.", param="max_batch")
+        if not 0 <= wait <= 1000:
+            raise BadInput(f"max_wait_ms must be from 0 to 1000, not {wait}.", param="max_wait_ms")
+        if where not in (None, "gpu", "cpu"):
+            raise BadInput(f"preprocess must be gpu or cpu, not '{where}'.", param="preprocess")
+        making = {name: running.pop(name) for name in ("precision", "batch") if name in running}
+        if is_onnx(path):  # an engine is made of it, once
+            path = vision_engine(path, device=running.get("device"), options=described, **making)
+        session = Session(find_engine(path), **{"lanes": 2, **running})
+        try:
+            with session.device.current():
+                self._open(session, read_spec(_graph(session), described), where, max_batch, wait / 1000)
+        except BaseException:
+            session.close()
+            raise
+
+    def _open(
+        self, session: Session, reading: Reading, where: str | None, max_batch: int | None, max_wait: float
+    ) -> None:
+        kernels = None
+        self._where = "cpu"
+        if where != "cpu":
+            try:
+                kernels = VisionKernels(session.device)
+                self._where = "gpu"
+            except (MissingDependency, LoadError) as error:
+                if where == "gpu":
+                    raise
+                logger.warning("engine=%s has its images prepared on the CPU: %s", session.path.name, error)
+        threads = min(_COPIERS, _processors() // 2)
+        copiers = Copiers(threads) if kernels is not None and threads > 1 else None
+        try:
+            lanes = [session.take_lane() for _ in range(session.lanes)]
+            places = [Pipeline(lane, reading, kernels, copiers, max_batch) for lane in lanes]
+            self._warm(places, reading.spec)
+        except BaseException:
+            if copiers is not None:
+                copiers.close()
+            raise
+        self._batcher = Batcher(places, places[0].most, max_wait)
+        self._session, self._reading, self._copiers = session, reading, copiers
+
+    def _warm(self, places: Sequence[Pipeline], spec: VisionSpec) -> None:
+        """One picture through every place, until it is a graph: so that the first request takes no longer."""
+        gray = Image(np.full((spec.height, spec.width, 3), 114, np.uint8))
+        for place in places:
+            for _ in range(3):
+                place.start([Job(gray, DetectOptions() if "detect" in spec.tasks else None)])
+                place.finish()
+
+    def _unload(self) -> None:
+        self._batcher.close()
+        if self._copiers is not None:
+            self._copiers.close()
+        self._session.close()
+        del self._batcher, self._session
+
+    @property
+    def spec(self) -> VisionSpec:
+        """What the loaded model expects and what its outputs mean."""
+        self._ready()
+        return self._reading.spec
+
+    @property
+    def lanes(self) -> int:
+        """How many requests are worked on at once: as many as the batches on their way hold."""
+        if not self.loaded:
+            return 1
+        return self._session.lanes * self._batcher.most
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """The session's facts, what the model does, and the batches so far. JSON values only."""
+        if not self.loaded:
+            return {}
+        spec = self._reading.spec
+        return {
+            **self._session.details,
+            "input": [self._reading.batch or "batch", 3, spec.height, spec.width],
+            "tasks": sorted(spec.tasks),
+            "head": spec.head,
+            "classes": len(spec.labels),
+            "preprocess": self._where,
+            "max_batch": self._batcher.most,
+            "batches": {str(size): count for size, count in sorted(self._batcher.batches.items())},
+        }
+
+    def _infer(self, batch: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[Any]]:
+        pipeline = self._batcher.borrow()
+        try:
+            most, made = pipeline.most, []
+            for start in range(0, len(batch), most):
+                made.append(pipeline.infer(batch[start : start + most]))
+            return [np.concatenate(parts) for parts in zip(*made, strict=True)]
+        finally:
+            self._batcher.give_back(pipeline)
+
+    def _find(
+        self, images: Sequence[Image], options: DetectOptions, *, masks: bool
+    ) -> list[tuple[Candidates, Placement]]:
+        self._ready()
+        seen = self._batcher.run([Job(image, options, masks) for image in images])
+        return [(one.found, one.placement) for one in seen]  # type: ignore[misc]
+
+    def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
+        self._ready()
+        made: npt.NDArray[Any] = np.stack([one.output for one in self._batcher.run(list(map(Job, images)))])  # type: ignore[misc]
+        return made
+
+
+def find_engine(path: Path) -> Path:
+    """The engine of a model.
+
+    Args:
+        path: the engine itself, or the folder it lies in.
+
+    Raises:
+        BadInput: there is none, or there are several.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted([*path.glob("*.engine"), *path.glob("*.plan")])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise BadInput(f"{path} holds no .engine file.", param="model")
+    names = ", ".join(file.name for file in found)
+    raise BadInput(f"{path} holds several engines: {names}.", hint="Name the one to load.", param="model")
+
+
+def _graph(session: Session) -> VisionGraph:
+    """The engine as the description of vision models reads it: the sidecar's words, or those of files beside it."""
+    record = session.record
+    told = dict(record.description) if record is not None else {}
+    beside = partial(_read_json, session.path.parent)
+    return VisionGraph(
+        session.path,
+        tuple(Tensor(one.name, one.shape, one.dtype) for one in session.inputs),
+        tuple(Tensor(one.name, one.shape, one.dtype) for one in session.outputs),
+        session.metadata,
+        told or beside("config.json"),
+        {} if told else beside("preprocessor_config.json"),
+    )
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
+    if not isinstance(value, dict):
+        raise LoadError(f"{path} is no JSON object.")
+    return value
+
+
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
