@@ -9,7 +9,6 @@ channels-last order (the faster one), eager or through torch.compile with CUDA g
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from common.worker import measured, serve
+from common.worker import alone, serve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -339,21 +338,16 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("skipped: PyTorch sees no CUDA device")
         return 0
-    found: dict[str, Any] = dict(about())
-    for model in given.only.split(","):
-        (folder,) = given.models.glob(f"{model}-[0-9]*")
-        for batch in map(int, given.batches.split(",")):
-            runs = {name: SUBJECTS[name]().prepare(model, folder, batch) for name in ("torch-eager", "torch-compiled")}
-            times: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
-            for _ in range(given.rounds):
-                for name, run in runs.items():
-                    times[name].append(measured(run, 0.5))
-            for name, rounds in times.items():
-                figures = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-                found.setdefault(model, {}).setdefault(str(batch), {})[name] = {**figures, "rounds": rounds}
-                print(f"{model} {batch:3d} {name:16s} {figures['latency_ms']:.3f} {figures['back_to_back_ms']:.3f}")
+    batches = list(map(int, given.batches.split(",")))
+    found = alone(
+        {name: SUBJECTS[name] for name in ("torch-eager", "torch-compiled")},
+        given.models,
+        given.only.split(","),
+        batches,
+        given.rounds,
+    )
     if given.out:
-        given.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        given.out.write_text(json.dumps({**about(), **found}, indent=1) + "\n", "utf-8")
     return 0
 
 

@@ -9,6 +9,7 @@ Only the standard library is imported here, so that any interpreter can run a su
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -66,6 +67,59 @@ def measured(run: Run, seconds: float) -> dict[str, float]:
     return {"latency_ms": latency * 1e3, "back_to_back_ms": (time.perf_counter() - start) / count * 1e3}
 
 
+def alone(
+    subjects: Mapping[str, Callable[[], Subject]],
+    folder: Path,
+    models: Sequence[str],
+    batches: Sequence[int],
+    rounds: int,
+) -> dict[str, Any]:
+    """Measure subjects by themselves, in turns; prints a line for each.
+
+    Returns:
+        by model, batch and subject the median figures with those of all rounds, or the ``error``.
+    """
+    found: dict[str, Any] = {}
+    for model in models:
+        place = model_folder(folder, model)
+        for batch in batches:
+            runs, cell = {}, found.setdefault(model, {}).setdefault(str(batch), {})
+            for name, make in subjects.items():
+                try:
+                    runs[name] = make().prepare(model, place, batch)
+                    runs[name].start()
+                    runs[name].wait()
+                except Exception as error:  # SDKs' errors share no base below Exception
+                    runs.pop(name, None)
+                    cell[name] = {"error": _short(error)}
+            times = [{name: measured(run, 0.5) for name, run in runs.items()} for _ in range(rounds)]
+            for name in runs:
+                every = [one[name] for one in times]
+                cell[name] = {key: statistics.median(one[key] for one in every) for key in every[0]}
+                cell[name]["rounds"] = every
+            for name, figures in cell.items():
+                print(f"{model} {batch:3d} {name:22s} {figures.get('error') or figures['back_to_back_ms']}")
+    return found
+
+
+def model_folder(folder: Path, model: str) -> Path:
+    """Where vision_models.py put a model: the newest of that name.
+
+    Raises:
+        FileNotFoundError: it did not.
+    """
+    found = sorted(folder.glob(f"{model}-[0-9]*"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no {model}: python benchmarks/vision_models.py {model} --folder {folder}"
+        )
+    return found[-1]
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+
+
 def serve(subjects: Mapping[str, Callable[[], Subject]], about: Callable[[], Mapping[str, Any]]) -> None:
     """Answer requests from standard input until it ends.
 
@@ -84,7 +138,7 @@ def serve(subjects: Mapping[str, Callable[[], Subject]], about: Callable[[], Map
             answer = _answer(asked, subjects, about, made, runs)
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+            answer = {"error": _short(error)}
         answers.write(json.dumps(answer) + "\n")
 
 
