@@ -92,6 +92,7 @@ class TextDescription:
         length: tokens in each row: shorter texts are padded to it, longer ones are cut.
         pad_id: the token that pads.
         batches: the numbers of texts that one prediction takes, rising.
+        vocabulary: how many tokens there are.
     """
 
     kind: ClassVar[str] = "text-encoder"
@@ -103,6 +104,7 @@ class TextDescription:
     length: int
     pad_id: int
     batches: tuple[int, ...] = (1,)
+    vocabulary: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ from typing import Any, Final
 import numpy as np
 
 from llama_pajamas_run_core.errors import PajamasError, Unsupported
-from llama_pajamas_run_coreml.export._mil import Function, Program, Var, ct, mb, types
+from llama_pajamas_run_coreml.export._mil import Function, Program, Symbol, Var, ct, mb, types
 from llama_pajamas_run_coreml.export.folding import fold
 from llama_pajamas_run_coreml.export.graph import Graph, Node
 from llama_pajamas_run_coreml.export.ops import CONVERTERS
 from llama_pajamas_run_coreml.export.targets import opset
 from llama_pajamas_run_coreml.export.values import Sizes, Step, Value, for_builder, is_shape
 
+#: The symbol of the flexible size: the same in every input, because there are as many masks as there are texts.
+_FLEXIBLE: Final = "n"
 #: Axes that Core ML's tensors can have.
 _MOST_AXES: Final = 5
 #: Operators that are left out on purpose, with what to do instead.
@@ -61,14 +63,17 @@ class Input:
         if self.flexible is None:
             return self.shape
         if self.ranged:
-            span = ct.RangeDim(lower_bound=self.sizes[0], upper_bound=self.sizes[-1], default=self.sizes[0])
+            first, last = self.sizes[0], self.sizes[-1]
+            span = ct.RangeDim(lower_bound=first, upper_bound=last, default=first, symbol=_FLEXIBLE)
             return ct.Shape([span if axis == self.flexible else size for axis, size in enumerate(self.shape)])
-        return ct.EnumeratedShapes(
+        made = ct.EnumeratedShapes(
             shapes=[
                 tuple(each if axis == self.flexible else size for axis, size in enumerate(self.shape))
                 for each in self.sizes
             ]
         )
+        made.symbolic_shape[self.flexible] = Symbol(_FLEXIBLE)
+        return made
 
 
 def program(

@@ -1,29 +1,20 @@
-"""Systems that packages are made for."""
+"""coremltools' names for what the options choose."""
 
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from llama_pajamas_run_core.errors import BadInput
-from llama_pajamas_run_coreml.description import Target
 from llama_pajamas_run_coreml.export._mil import ct
 
-#: The targets' names.
-NAMES: Final[tuple[Target, ...]] = get_args(Target)
 _TARGETS: Final = {
     "ios17": ct.target.iOS17, "ios18": ct.target.iOS18, "macos14": ct.target.macOS14, "macos15": ct.target.macOS15,
 }  # fmt: skip
+_PRECISIONS: Final = {"float16": ct.precision.FLOAT16, "float32": ct.precision.FLOAT32}
 
 
 def opset(target: str) -> Any:
-    """Coremltools' deployment target.
-
-    Raises:
-        BadInput: there is none of that name.
-    """
-    if target not in _TARGETS:
-        raise BadInput(f"target is one of {', '.join(NAMES)}, not {target!r}.", param="target")
+    """Coremltools' deployment target, which is also the version of its operators."""
     return _TARGETS[target]
 
 
-def is_new(target: str) -> bool:
-    """Whether a target has what came with iOS 18 and macOS 15: states, and weights in blocks."""
-    return bool(opset(target) >= ct.target.iOS18)
+def precision_of(name: str) -> Any:
+    """Coremltools' precision."""
+    return _PRECISIONS[name]

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from llama_pajamas_run_core.whisper.cache import HIDDEN
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_coreml.export._mil import mb
 from llama_pajamas_run_coreml.export.convert import Input, program
 from llama_pajamas_run_coreml.export.values import Sizes
@@ -14,7 +15,12 @@ from llama_pajamas_run_coreml.export.whisper.encoder import as_cache
 from llama_pajamas_run_coreml.export.whisper.layers import Layers, scored
 
 #: The numbers of tokens that one step takes: one while decoding, more for a prompt and to align words.
-COUNTS: Final = (1, 4, 16, 64)
+_COUNTS: Final = (1, 4, 16, 64)
+
+
+def counts(sizes: Dimensions) -> tuple[int, ...]:
+    """The numbers of tokens that one step of a model's decoder takes, rising; at least two."""
+    return tuple(count for count in _COUNTS if count <= max(4, sizes.n_text_ctx))
 
 
 def decoder(checkpoint: WhisperCheckpoint, target: str, precision: str, *, stateful: bool) -> tuple[Any, list[Any]]:
@@ -29,11 +35,10 @@ def decoder(checkpoint: WhisperCheckpoint, target: str, precision: str, *, state
     sizes = checkpoint.sizes
     dtype = "fp16" if precision == "float16" else "fp32"
     width = sizes.n_text_state // sizes.n_text_head
-    counts = tuple(count for count in COUNTS if count <= sizes.n_text_ctx)
     heard = (sizes.n_text_layer, sizes.n_text_head, sizes.n_audio_ctx, width)
     kept = (sizes.n_text_layer, sizes.n_text_head, sizes.n_text_ctx, width)
     inputs = [
-        Input("tokens", (1, 1), "int32", flexible=1, sizes=counts),
+        Input("tokens", (1, 1), "int32", flexible=1, sizes=counts(sizes)),
         Input("position", (1,), "int32"),
         Input("last", (1,), "int32"),
         Input("cross_keys", heard, dtype),
