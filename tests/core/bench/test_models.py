@@ -105,7 +105,7 @@ def test_without_the_command_line_and_without_a_gpu(tmp_path, monkeypatch):
     assert [line["what"] for line in record["lines"]] == [
         "classify, batch 1",
         "classify, batch 8",
-        "classify, batch 32",
+        "classify, batch 64",
     ]
     assert all(line["cpu"]["unit"] == "images/s" for line in record["lines"])
     assert len(written) == 3

@@ -28,6 +28,8 @@ _ON_CPU: Final[Mapping[tuple[str, Task], Mapping[str, Any]]] = {
     ("onnx", Task.STT): {"device": "cpu"},
     ("gguf", Task.STT): {"gpu": False},
 }
+#: What lets the GPU's runtime load an engine that was not built here.
+_TRUST: Final[Mapping[str, Mapping[str, Any]]] = {"tensorrt": {"trust": True}}
 #: Seconds that one figure takes, unless said otherwise.
 SECONDS: Final = 1.5
 _SENTENCE: Final = "What is seven times eight? What is twenty-three plus nineteen?"
@@ -51,8 +53,8 @@ class Subject:
 
 
 SUBJECTS: Final = (
-    Subject("detect", Task.VISION, "detect", (1, 8, 32)),
-    Subject("classify", Task.VISION, "classify", (1, 8, 32)),
+    Subject("detect", Task.VISION, "detect", (1, 8, 64)),
+    Subject("classify", Task.VISION, "classify", (1, 8, 64)),
     Subject("speech", Task.STT),
 )
 
@@ -126,8 +128,10 @@ def _choose(
     usable = next((candidate for candidate in found if candidate.usable), None)
     if usable is None:
         raise Unsupported(_why(found) or "No runtime for it is installed.")
-    options = {} if on_gpu else dict(_ON_CPU.get((usable.runtime, subject.task), {}))
-    return usable.runtime, options, model
+    if not on_gpu:
+        return usable.runtime, dict(_ON_CPU.get((usable.runtime, subject.task), {})), model
+    # An engine is code; whoever names one vouches for it.
+    return usable.runtime, dict(_TRUST.get(usable.runtime, {})) if subject.name in inputs.engines else {}, model
 
 
 def _why(candidates: list[Candidate]) -> str:
