@@ -874,6 +874,7 @@ class Builder:
         while (addresses := calibrator.get_batch(names)) is not None:
             assert len(addresses) == len(names)
             batches += 1
+        self._trt.calibrated = batches
         calibrator.write_calibration_cache(f"stand-in: {batches} batches".encode())
 
 

@@ -3,7 +3,8 @@
 Sources: NVIDIA's migration guides 8.x to 10.x and 10.x to 11.x, and the Python reference of each version.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from llama_pajamas_run_core.errors import Unsupported
 
@@ -27,6 +28,7 @@ class Differences:
         user_memory: how a context is made whose scratch memory we give: by "without_device_memory" or by the
             allocation "strategy" USER_MANAGED.
         memory_size: the engine's attribute with the bytes of that memory.
+        tactic_libraries: for a tactic source the names of the library behind it, and a function that it always has.
     """
 
     series: str
@@ -41,6 +43,7 @@ class Differences:
     min_capability: tuple[int, int]
     user_memory: str
     memory_size: tuple[str, ...]
+    tactic_libraries: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
 
 #: By major version.
@@ -58,6 +61,11 @@ TABLE: dict[int, Differences] = {
         min_capability=(5, 0),
         user_memory="without_device_memory",
         memory_size=("device_memory_size",),
+        tactic_libraries={
+            "CUBLAS": (("libcublas.so.12", "libcublas.so.11"), "cublasGetVersion_v2"),
+            "CUBLAS_LT": (("libcublasLt.so.12", "libcublasLt.so.11"), "cublasLtGetVersion"),
+            "CUDNN": (("libcudnn.so.8",), "cudnnGetVersion"),
+        },
     ),
     10: Differences(
         series="10",

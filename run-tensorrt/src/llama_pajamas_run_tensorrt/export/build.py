@@ -1,5 +1,6 @@
 """A cleaned graph into an engine file with its sidecar, on the GPU that is to run it."""
 
+import ctypes
 import logging
 import os
 import time
@@ -198,7 +199,30 @@ def _configure(config: Any, options: BuildOptions, table: Differences) -> tuple[
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, it rounds to ten bits
     if table.profile_sharing:
         config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
-    return _choose_tactics(config, options.tactic_names)
+    return _choose_tactics(config, options.tactic_names or _usable_tactics(table))
+
+
+def _usable_tactics(table: Differences) -> tuple[str, ...] | None:
+    """TensorRT's tactic sources without those whose library is an empty stand-in; None where all are what they seem.
+
+    TensorRT 8.6 is linked to cuBLAS and cuDNN. Where those are not to be had, libraries of their names without their
+    functions let it load, and it crashes on a tactic that calls them.
+    """
+    empty = [name for name, (libraries, symbol) in table.tactic_libraries.items() if _lacks(libraries, symbol)]
+    if not empty:
+        return None
+    logger.info("tactic sources %s are left out: their libraries are empty", ", ".join(empty))
+    sources = [word for word in dir(_sdk.tensorrt.TacticSource) if word.isupper()]
+    return tuple(name for name in sources if name not in empty)
+
+
+def _lacks(libraries: tuple[str, ...], symbol: str) -> bool:
+    for name in libraries:
+        try:
+            return not hasattr(ctypes.CDLL(name), symbol)
+        except OSError:  # TensorRT finds it elsewhere, or says itself that it does not
+            continue
+    return False
 
 
 def _choose_tactics(config: Any, names: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -1,0 +1,282 @@
+"""A model in ONNX into engines: one file, or a folder of several graphs that belong together."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_pajamas_run_core.artifacts.vision.spec import Reading
+from llama_pajamas_run_core.errors import BadInput, PajamasError
+from llama_pajamas_run_core.types.vision import Image
+from llama_pajamas_run_tensorrt import _sdk
+from llama_pajamas_run_tensorrt._device import GPU, find_device
+from llama_pajamas_run_tensorrt._session import Session
+from llama_pajamas_run_tensorrt._versions import Differences, differences
+from llama_pajamas_run_tensorrt.derive import in_precision
+from llama_pajamas_run_tensorrt.engine_file import EngineRecord, sidecar
+from llama_pajamas_run_tensorrt.export.build import Progress, build_engine, profile_of
+from llama_pajamas_run_tensorrt.export.calibrator import BatchesOnDevice, make_calibrator
+from llama_pajamas_run_tensorrt.export.describe import description_of, vision_reading
+from llama_pajamas_run_tensorrt.export.gate import Change, measure
+from llama_pajamas_run_tensorrt.export.graph import Surgery, prepare, source_checksum
+from llama_pajamas_run_tensorrt.export.images import batches, read_images
+from llama_pajamas_run_tensorrt.export.layers import LayerDifference, compare_layers
+from llama_pajamas_run_tensorrt.export.options import DEFAULT_BATCH, BuildOptions
+from llama_pajamas_run_tensorrt.export.quantize import quantized
+from llama_pajamas_run_tensorrt.export.reference import Reference
+
+#: Files beside a graph that a model needs at run time.
+_BESIDE: Final = (".json", ".txt", ".model", ".tiktoken")
+#: Pictures that go through graph and engine to compare them; the reference runs on the CPU.
+_COMPARED: Final = 128
+#: Rows of made-up numbers where there are no pictures.
+_MADE_UP: Final = 4
+
+Feeds = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One engine.
+
+    Attributes:
+        engine: its file.
+        record: its sidecar.
+        change: what it loses against FP32; None where nothing could be compared.
+        layers: what its layers give beside ONNX Runtime's, where that was asked for.
+    """
+
+    engine: Path
+    record: EngineRecord
+    change: Change | None
+    layers: tuple[LayerDifference, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What to tell people."""
+        build, size = self.record.build, self.engine.stat().st_size
+        told = [f"{self.engine}: {self.record.precision}, {size / 1e6:.1f} MB, built in {build['seconds']} s"]
+        for profile in self.record.profiles:
+            for name, shapes in profile.items():
+                told.append(f"  {name}: " + " : ".join("x".join(map(str, shape)) for shape in shapes))
+        if self.change is not None:
+            told.append(f"  {self.change}")
+        told += [f"  {layer}" for layer in self.layers]
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export made, a graph at a time."""
+
+    made: tuple[Made, ...]
+
+    def lines(self) -> list[str]:
+        """What to tell people."""
+        return [line for one in self.made for line in one.lines()]
+
+
+def export_model(
+    model: Path,
+    output: Path,
+    options: BuildOptions,
+    *,
+    device: int | str | None = None,
+    images: Path | Sequence[Image] | None = None,
+    limit: float | None = None,
+    force: bool = False,
+    compare: bool = False,
+    progress: Progress | None = None,
+) -> Exported:
+    """Build the engines of a model, and measure what they lose.
+
+    Args:
+        model: an ONNX file, or a folder with one or several.
+        output: the engine file, or for several graphs the folder of engines.
+        options: how to build them.
+        device: the GPU.
+        images: pictures, or a folder of them: for INT8 to calibrate with, and to measure on.
+        limit: the most that the figure may lose against FP32, in points of 100; None for the precision's own limit.
+        force: whether engines that lose more are kept.
+        compare: whether the layers' outputs are compared with ONNX Runtime's.
+        progress: is told how far it is.
+
+    Raises:
+        BadInput: a file, an option or a size does not fit.
+        LoadError: a file is damaged, or TensorRT cannot build it.
+        OutOfMemory: memory ran out.
+        Unsupported: TensorRT cannot read the graph, or an engine loses too much.
+    """
+    graphs = _graphs(model)
+    pictures = read_images(images) if isinstance(images, Path) else list(images or ())
+    gpu = find_device(device)
+    several = len(graphs) > 1
+    if several and output.suffix == ".engine":
+        raise BadInput(f"{model} holds several graphs: the output has to be a folder.", param="output")
+    work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent)
+    made = []
+    for graph in graphs:
+        target = output / f"{graph.stem}.engine" if several or output.suffix != ".engine" else output
+        made.append(work.run(graph, target))
+    if output.suffix != ".engine":
+        for file in sorted(graphs[0].parent.iterdir()):
+            if file.suffix in _BESIDE and not file.name.endswith(".engine.json"):
+                shutil.copyfile(file, output / file.name)
+    return Exported(tuple(made))
+
+
+@dataclass(frozen=True, slots=True)
+class _Export:
+    """What is the same for every graph of a model."""
+
+    options: BuildOptions
+    gpu: GPU
+    pictures: Sequence[Image]
+    limit: float | None
+    force: bool
+    compare: bool
+    progress: Progress
+
+    def run(self, graph: Path, target: Path) -> Made:
+        table = differences(_sdk.version())
+        plain = prepare(graph, table, outputs=self.options.outputs, free_batch=self._frees)
+        reading = vision_reading(graph, plain)
+        options = self._with_sizes(plain, reading)
+        if options.precision == "int8" and (reading is None or not self.pictures):
+            raise BadInput(
+                "INT8 needs pictures to calibrate with." if reading else f"Nothing tells what pictures {graph} takes.",
+                hint="Name a folder: --calibrate FOLDER." if reading else "Lay its config.json beside it.",
+                param="calibrate",
+            )
+        with self._calibrator(plain, reading, options, table) as calibrator:
+            record = build_engine(
+                self._in_precision(plain, reading, options, table),
+                target,
+                options,
+                self.gpu,
+                source=graph.name,
+                source_sha256=source_checksum(graph),
+                task="vision" if reading is not None else "",
+                description=description_of(reading),
+                calibrator=calibrator,
+                progress=self.progress,
+            )
+        try:
+            return self._measured(Made(target, record, None), plain, reading, options)
+        except PajamasError:
+            if not self.force:
+                target.unlink(missing_ok=True)
+                sidecar(target).unlink(missing_ok=True)
+            raise
+
+    @property
+    def _frees(self) -> bool:
+        batch = self.options.batch
+        return batch is not None and batch[0] != batch[2]
+
+    def _with_sizes(self, plain: Surgery, reading: Reading | None) -> BuildOptions:
+        """The options, with the model's own size of images where the graph leaves it free."""
+        if reading is None or reading.pixels.name in self.options.shapes:
+            return self.options
+        one = next(tensor for tensor in plain.inputs if tensor.name == reading.pixels.name)
+        if all(isinstance(size, int) for size in one.shape[1:]) or len(one.shape) != 4:
+            return self.options
+        spec = reading.spec
+        sizes = (spec.height, spec.width, 3) if reading.channels_last else (3, spec.height, spec.width)
+        rows = (one.shape[0],) * 3 if isinstance(one.shape[0], int) else self.options.batch or DEFAULT_BATCH
+        low, best, high = ((row, *sizes) for row in rows)
+        return replace(self.options, shapes={**self.options.shapes, one.name: (low, best, high)})
+
+    def _in_precision(
+        self, plain: Surgery, reading: Reading | None, options: BuildOptions, table: Differences
+    ) -> Surgery:
+        if options.precision == "int8" and not options.calibrator:
+            assert reading is not None
+            calibrated = quantized(plain, lambda: self._feeds(reading, self.pictures, 16), tell=self.progress)
+            return in_precision(calibrated, options, table)
+        return in_precision(plain, options, table)
+
+    @contextmanager
+    def _calibrator(
+        self, plain: Surgery, reading: Reading | None, options: BuildOptions, table: Differences
+    ) -> Iterator[Any]:
+        if options.precision != "int8" or not options.calibrator:
+            yield None
+            return
+        if not table.calibrators:
+            raise BadInput(f"TensorRT {table.series} has no calibrators: leave --calibrator away.", param="calibrator")
+        assert reading is not None
+        profile = profile_of(plain, options, "the graph")
+        size = profile[reading.pixels.name][1][0] if profile else reading.batch or 1
+        size = min(size, len(self.pictures))
+        with self.gpu.current():
+            held = BatchesOnDevice(self._feeds(reading, self.pictures, size), size)
+            try:
+                yield make_calibrator(held)
+            finally:
+                held.close()
+
+    def _feeds(self, reading: Reading, pictures: Sequence[Image], size: int) -> Iterator[Feeds]:
+        for batch in batches(pictures, reading, size):
+            yield {reading.pixels.name: batch}
+
+    def _measured(self, made: Made, plain: Surgery, reading: Reading | None, options: BuildOptions) -> Made:
+        reference = Reference(plain.model)
+        most = made.record.profiles[0] if made.record.profiles else {}
+        feeds = list(self._compared(plain, reading, most))
+        with Session(made.engine, device=self.gpu.index, graphs=False) as session:
+            change = measure(
+                reference.run, session.infer, feeds, precision=options.precision, reading=reading, limit=self.limit
+            )
+            record = replace(made.record, accuracy=change.facts())
+            record.write(made.engine)
+            if not self.force:
+                change.check(made.engine.name)
+        layers: tuple[LayerDifference, ...] = ()
+        if self.compare:
+            layers = compare_layers(plain, options, self.gpu, feeds[0], self.progress)
+        return Made(made.engine, record, change, layers)
+
+    def _compared(self, plain: Surgery, reading: Reading | None, profile: Mapping[str, Any]) -> Iterator[Feeds]:
+        """What graph and engine are compared on: pictures, else numbers made up within the profile."""
+        if reading is not None and self.pictures:
+            low, best, _ = profile.get(reading.pixels.name, ((1,), (reading.batch or 1,), (1,)))
+            pictures = list(self.pictures[:_COMPARED])
+            pictures += pictures[: (-len(pictures)) % low[0]]
+            yield from self._feeds(reading, pictures, best[0])
+            return
+        rng = np.random.default_rng(0)
+        for _ in range(_MADE_UP):
+            yield {one.name: _made_up(rng, one.dtype, _best(one.shape, profile.get(one.name))) for one in plain.inputs}
+
+
+def _best(shape: tuple[int | str | None, ...], profile: Any) -> tuple[int, ...]:
+    if profile is not None:
+        return tuple(profile[1])
+    return tuple(size if isinstance(size, int) else 1 for size in shape)
+
+
+def _made_up(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.random(shape).astype(kind)
+    return np.ones(shape, kind)  # whole numbers are indices or masks, and 1 is one of both
+
+
+def _graphs(model: Path) -> list[Path]:
+    if not model.is_dir():
+        if not model.exists():
+            raise BadInput(f"There is no file {model}.", param="model")
+        return [model]
+    found = sorted(model.glob("*.onnx")) or sorted(model.glob("onnx/*.onnx"))
+    if not found:
+        raise BadInput(f"{model} holds no .onnx file.", param="model")
+    return found
+
+
+def _silent(phase: str, share: float | None) -> None:
+    """Where nobody wants to know how far it is."""
