@@ -164,6 +164,13 @@ def test_windows_that_break_off_are_listened_to_again_together():
     assert model.batches == [2, 1, 1]
 
 
+def test_nothing_is_said_behind_the_end_of_the_audio():
+    whisper = Whisper(Reciter(windows=2))
+    heard = whisper.listen([babble(0.85).samples, babble(1.0).samples], TranscribeOptions())
+    texts = [b"".join(token.text for token in one.tokens).decode() for one in heard]
+    assert texts == [" Hello brave world.", " Hello brave world. Goodbye."]
+
+
 def test_words_end_where_the_attention_says():
     model = Reciter()
     made = transcribe(Whisper(model), [babble(4.0).samples], TranscribeOptions(word_times=True))[0]

@@ -30,6 +30,10 @@ _SILENCE: Final = 0.6
 #: whisper.cpp, so that both hear the same.
 _MARGIN, _MULTIPLE = 16, 256
 
+#: A time within this many seconds of the audio's end is the last: what a model says behind it is made up. whisper.cpp
+#: stops there as well.
+_LAST: Final = 0.1
+
 Samples = npt.NDArray[np.float32]
 
 
@@ -95,11 +99,12 @@ class Whisper:
                 audio, waiting = self._encode([windows[index] for index in rows]), rows
             self._detect(audio, rows, languages)
             said = [languages[index] or "en" for index in rows]
-            found = self._decode(audio, said, options, temperature)
+            durations = [len(windows[index]) / RATE for index in rows]
+            found = self._decode(audio, said, durations, options, temperature)
             last = temperature == _temperatures(options)[-1]
             good = [last or one.is_silence or not one.is_doubtful for one in found]
             if options.word_times:
-                found = self._timed(audio, found, good, [len(windows[index]) / RATE for index in rows])
+                found = self._timed(audio, found, good, durations)
             heard |= {index: one for index, one, fine in zip(rows, found, good, strict=True) if fine}
         return [heard[index] for index in range(len(windows))]
 
@@ -137,7 +142,12 @@ class Whisper:
         return [self.vocabulary.previous, *self.vocabulary.encode(f" {prompt.strip()}")[-room:]]
 
     def _decode(
-        self, audio: Any, languages: Sequence[str], options: TranscribeOptions, temperature: float
+        self,
+        audio: Any,
+        languages: Sequence[str],
+        durations: Sequence[float],
+        options: TranscribeOptions,
+        temperature: float,
     ) -> list[Heard]:
         """What all rows of encoded audio say, decoded together."""
         vocabulary, model = self.vocabulary, self.model
@@ -150,14 +160,19 @@ class Whisper:
         if len(openings[0]) > 1:
             logits = model.step(transcript, np.array([opening[1:] for opening in openings], np.int32))
         begun = len(previous) + len(openings[0])
-        made = self._choose(transcript, logits, begun, temperature)
+        made = self._choose(transcript, logits, begun, durations, temperature)
         return [
             Heard(tuple(tokens), quiet, language, temperature)
             for tokens, quiet, language in zip(made, silence, languages, strict=True)
         ]
 
     def _choose(
-        self, transcript: Any, logits: npt.NDArray[np.float32], begun: int, temperature: float
+        self,
+        transcript: Any,
+        logits: npt.NDArray[np.float32],
+        begun: int,
+        durations: Sequence[float],
+        temperature: float,
     ) -> list[list[Token]]:
         """Token after token, for all rows, until each has ended."""
         sizes, end, texts = self.model.sizes, self.vocabulary.end, self.vocabulary.texts
@@ -172,8 +187,10 @@ class Whisper:
             for row in list(going):
                 self._rules.apply(logits[row], ids[row])
                 choice, logprob = choose(logits[row], temperature, randoms[row])
-                if choice == end:
+                last = self._at_end(choice, ids[row], durations[row])
+                if choice == end or last:
                     going.remove(row)
+                if choice == end or (last and ids[row][-1] > end):  # no segment begins at the end
                     continue
                 chosen[row] = choice
                 ids[row].append(choice)
@@ -182,6 +199,11 @@ class Whisper:
                 break
             logits = self.model.step(transcript, chosen)
         return made
+
+    def _at_end(self, choice: int, made: Sequence[int], duration: float) -> bool:
+        """Whether a token is a time at the end of the audio, with something said before it."""
+        first = self.vocabulary.first_time
+        return len(made) > 1 and choice >= first and (choice - first) * TIME_STEP >= duration - _LAST
 
     def _timed(self, audio: Any, found: list[Heard], wanted: Sequence[bool], durations: Sequence[float]) -> list[Heard]:
         """The results, those wanted with the times of their tokens; the times of timestamps stay unknown."""
