@@ -26,18 +26,9 @@ from llama_pajamas_run_tensorrt.derive import is_onnx, vision_engine
 
 logger = logging.getLogger(__name__)
 
-_RUNNING: Final = (
-    "device",
-    "trust",
-    "lanes",
-    "memory_limit",
-    "graphs",
-    "max_batch",
-    "max_wait_ms",
-    "preprocess",
-    "precision",
-    "batch",
-)
+_SESSION: Final = ("device", "trust", "lanes", "memory_limit", "graphs")
+_BUILDING: Final = ("precision", "batch")
+_OWN: Final = ("max_batch", "max_wait_ms", "preprocess")
 #: Threads that copy the pixels of large batches; a processor's memory is not faster with more.
 _COPIERS: Final = 4
 
@@ -81,20 +72,28 @@ class TensorRTVisionBackend(VisionBackend):
     _where: str
 
     def _load(self, path: Path, **options: Any) -> None:
-        running = {name: options.pop(name) for name in _RUNNING if name in options}
-        described = Options.of(options, also=_RUNNING)
-        max_batch, wait = running.pop("max_batch", None), float(running.pop("max_wait_ms", 1.0))
-        where = running.pop("preprocess", None)
+        every = (*_SESSION, *_BUILDING, *_OWN)
+        given = {name: options.pop(name) for name in every if name in options}
+        described = Options.of(options, also=every)
+        max_batch, where = given.get("max_batch"), given.get("preprocess")
+        wait = float(given.get("max_wait_ms", 1.0))
         if max_batch is not None and max_batch < 1:
             raise BadInput(f"max_batch must be at least 1, not {max_batch}.", param="max_batch")
         if not 0 <= wait <= 1000:
             raise BadInput(f"max_wait_ms must be from 0 to 1000, not {wait}.", param="max_wait_ms")
         if where not in (None, "gpu", "cpu"):
             raise BadInput(f"preprocess must be gpu or cpu, not '{where}'.", param="preprocess")
-        making = {name: running.pop(name) for name in ("precision", "batch") if name in running}
-        if is_onnx(path):  # an engine is made of it, once
-            path = vision_engine(path, device=running.get("device"), options=described, **making)
-        session = Session(find_engine(path), **{"lanes": 2, **running})
+        building = {name: given[name] for name in _BUILDING if name in given}
+        if is_onnx(path):
+            path = vision_engine(path, device=given.get("device"), options=described, **building)
+        elif building:
+            raise BadInput(
+                f"{path} is an engine already: {', '.join(building)} would have to be known when it is built.",
+                param=next(iter(building)),
+            )
+        session = Session(
+            find_engine(path), **{"lanes": 2, **{name: given[name] for name in _SESSION if name in given}}
+        )
         try:
             with session.device.current():
                 self._open(session, read_spec(_graph(session), described), where, max_batch, wait / 1000)

@@ -1,0 +1,285 @@
+"""Pictures through the TensorRT backend, beside the bare engine: latency, throughput, and requests worked on together.
+
+    python benchmarks/tensorrt_vision.py --models /tmp/models --only yolov8n,resnet50 --output results.json
+    python benchmarks/tensorrt_vision.py --model starter/.../detect --output results.json
+
+A model is the folder that vision_models.py made, or any ONNX model; its FP16 engine is built first, for batches of 1 to
+64, and kept. In each round these take turns, on the same pictures (uint8, in the host's memory):
+
+- the bare engine, its input on the GPU already: enqueued and waited for, by plain calls and as a CUDA graph; the faster
+  of the two is the floor that the ratios refer to
+- one request at a time through the backend: from the pixels to boxes (or classes)
+- batches of the engine's largest size, one call with many pictures
+- requests of one picture from many threads, coalesced
+
+The stages of a single request are measured besides: copying and starting, waiting, reading.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common.figures import percentile, spread
+from common.record import command, machine, versions
+from common.worker import model_folder
+
+from llama_pajamas_run_core.types.vision import DetectOptions, Image
+
+
+def pictures(count: int, height: int, width: int) -> list[Image]:
+    """Pictures of shapes, the same for every run."""
+    rng = np.random.default_rng(7)
+    made = []
+    for _ in range(count):
+        pixels = np.empty((height, width, 3), np.uint8)
+        pixels[:] = rng.integers(60, 200, 3, np.uint8)
+        for _ in range(20):
+            y, x = int(rng.integers(height)), int(rng.integers(width))
+            pixels[y : y + int(rng.integers(20, height // 2)), x : x + int(rng.integers(20, width // 2))] = (
+                rng.integers(0, 256, 3)
+            )
+        noise = rng.integers(0, 12, pixels.shape, np.uint8)
+        made.append(Image(np.minimum(pixels, 243) + noise))
+    return made
+
+
+class Bare:
+    """The engine alone, its input on the GPU."""
+
+    def __init__(self, engine: Path, batch: int, *, graph: bool) -> None:
+        from llama_pajamas_run_tensorrt._session import Session
+
+        self._session = Session(engine, graphs=graph)
+        self._lane = self._session.take_lane()
+        (tensor,) = self._session.inputs
+        shape = (batch, *(size or 1 for size in tensor.shape[1:]))
+        with self._session.device.current():
+            self._feeds = {tensor.name: self._lane.input(tensor.name, shape)}
+            self._lane.upload(np.random.default_rng(0).random(shape, np.float32).astype(tensor.dtype),
+                              self._feeds[tensor.name])  # fmt: skip
+            for _ in range(5):
+                self._lane.run(self._feeds)
+            self._lane.synchronize()
+
+    def once(self) -> None:
+        """One batch, waited for."""
+        self._lane.run(self._feeds)
+        self._lane.synchronize()
+
+    def many(self, count: int) -> None:
+        """Batches one behind the other."""
+        for _ in range(count):
+            self._lane.run(self._feeds)
+        self._lane.synchronize()
+
+    def current(self) -> Any:
+        """The GPU, as a context manager."""
+        return self._session.device.current()
+
+    def close(self) -> None:
+        """Free it."""
+        self._session.close()
+
+
+def times_of(work: Callable[[], Any], seconds: float) -> list[float]:
+    """Seconds of each call, for about so long."""
+    taken: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(taken) < 20 or time.perf_counter() < until:
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def together(ask: Callable[[Image], Any], images: Sequence[Image], callers: int, seconds: float) -> dict[str, Any]:
+    """Requests of one picture from many threads: pictures a second, and how long each request took."""
+    taken: list[list[float]] = [[] for _ in range(callers)]
+    ready, end = threading.Barrier(callers + 1), threading.Event()
+
+    def caller(number: int) -> None:
+        ready.wait()
+        turn = number
+        while not end.is_set():
+            start = time.perf_counter()
+            ask(images[turn % len(images)])
+            taken[number].append(time.perf_counter() - start)
+            turn += callers
+
+    threads = [threading.Thread(target=caller, args=(number,), daemon=True) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    start = time.perf_counter()
+    time.sleep(seconds)
+    end.set()
+    for thread in threads:
+        thread.join()
+    wall = time.perf_counter() - start
+    every = [one for each in taken for one in each]
+    return {
+        "images_per_s": len(every) / wall,
+        "p50_ms": percentile(every, 50) * 1e3,
+        "p99_ms": percentile(every, 99) * 1e3,
+    }
+
+
+def _ask_next(ask: Callable[[Image], Any], turns: Iterator[Image]) -> None:
+    ask(next(turns))
+
+
+def stages(backend: Any, image: Image, rounds: int = 300) -> dict[str, float]:
+    """Where the time of a single request goes, in milliseconds: medians."""
+    from llama_pajamas_run_tensorrt._pipeline import Job
+
+    options = DetectOptions() if "detect" in backend.spec.tasks else None
+    place = backend._batcher.borrow()
+    laps: dict[str, list[float]] = {}
+    try:
+        for _ in range(rounds):
+            marks = [time.perf_counter()]
+            place.start([Job(image, options)])
+            marks.append(time.perf_counter())
+            with backend._session.device.current():
+                place.lane.stream.synchronize()
+            marks.append(time.perf_counter())
+            place.finish()
+            marks.append(time.perf_counter())
+            for name, first, last in zip(("start", "wait", "read"), marks[:-1], marks[1:], strict=True):
+                laps.setdefault(name, []).append((last - first) * 1e3)
+    finally:
+        backend._batcher.give_back(place)
+    return {name: round(statistics.median(values), 4) for name, values in laps.items()}
+
+
+def measure(model: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one model."""
+    from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
+
+    start = time.perf_counter()
+    backend = TensorRTVisionBackend(model, precision=given.precision, batch=given.batch, lanes=given.lanes)
+    loaded = time.perf_counter() - start
+    engine, most = backend._session.path, backend._batcher.most
+    detects = "detect" in backend.spec.tasks
+    height, width = given.height or backend.spec.height, given.width or backend.spec.width
+    images = pictures(min(most, 64), height, width)
+    many = [images[i % len(images)] for i in range(most * given.batches)]
+
+    def ask(image: Image) -> Any:
+        return backend.detect([image]) if detects else backend.classify([image])
+
+    def ask_many() -> Any:
+        return backend.detect(many) if detects else backend.classify(many)
+
+    found: dict[str, Any] = {
+        "model": model.name, "engine": engine.name, "picture": f"{width}x{height}", "loaded_s": round(loaded, 1),
+        "largest_batch": most, "lanes": given.lanes, "details": dict(backend.details),
+    }  # fmt: skip
+    bare = {
+        (name, batch): Bare(engine, batch, graph=graph)
+        for name, graph in (("plain", False), ("graph", True))
+        for batch in (1, most)
+    }
+    for _ in range(50):
+        ask(images[0])
+    ask_many()
+    found["boxes"] = statistics.median(len(one) for one in ask_many()) if detects else None
+    lines: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        lines.setdefault(name, []).append(value)
+
+    last: dict[str, Any] = {}
+    for _ in range(given.rounds):
+        for name in ("plain", "graph"):
+            one = bare[name, 1]
+            with one.current():
+                note(f"bare_{name}_ms", statistics.median(times_of(one.once, given.seconds)) * 1e3)
+        turns = cycle(images)
+        alone = times_of(partial(_ask_next, ask, turns), given.seconds)
+        note("backend_ms", statistics.median(alone) * 1e3)
+        note("backend_p99_ms", percentile(alone, 99) * 1e3)
+        hot = times_of(lambda: ask(images[0]), given.seconds / 2)
+        note("backend_same_picture_ms", statistics.median(hot) * 1e3)
+        for name in ("plain", "graph"):
+            one = bare[name, most]
+            with one.current():
+                began = time.perf_counter()
+                one.many(given.batches)
+                note(f"bare_{name}_images_per_s", most * given.batches / (time.perf_counter() - began))
+        began = time.perf_counter()
+        ask_many()
+        note("backend_images_per_s", len(many) / (time.perf_counter() - began))
+        last = together(ask, images, given.callers, max(given.seconds, 1.0))
+        for name, value in last.items():
+            note(f"coalesced_{name}", value)
+    found["figures"] = {name: spread(values) for name, values in lines.items()}
+    floor_ms = min(found["figures"][f"bare_{name}_ms"]["median"] for name in ("plain", "graph"))
+    floor_rate = max(found["figures"][f"bare_{name}_images_per_s"]["median"] for name in ("plain", "graph"))
+    found["ratios"] = {
+        "latency_to_bare": round(found["figures"]["backend_ms"]["median"] / floor_ms, 3),
+        "throughput_to_bare": round(found["figures"]["backend_images_per_s"]["median"] / floor_rate, 3),
+        "latency_to_bare_plain": round(
+            found["figures"]["backend_ms"]["median"] / found["figures"]["bare_plain_ms"]["median"], 3
+        ),
+    }
+    found["callers"] = given.callers
+    found["stages_ms"] = stages(backend, images[0])
+    found["batches"] = dict(backend.details["batches"])
+    for one in bare.values():
+        one.close()
+    backend.close()
+    return found
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, help="the folder in which vision_models.py put its models")
+    parser.add_argument("--only", default="yolov8n,resnet50", help="which of those")
+    parser.add_argument("--model", type=Path, action="append", default=[], help="an ONNX model besides")
+    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--batch", default="1:8:64")
+    parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--batches", type=int, default=20, help="batches of a throughput run")
+    parser.add_argument("--callers", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each latency run")
+    parser.add_argument("--height", type=int, help="of the pictures; the model's input by default")
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
+    given = parser.parse_args()
+    paths = [model_folder(given.models, name) for name in given.only.split(",")] if given.models else []
+    results: dict[str, Any] = {}
+    for path in (*paths, *given.model):
+        try:
+            results[path.name] = found = measure(path, given)
+        except Exception as error:  # of one model, so that the others are measured
+            results[path.name] = {"error": f"{type(error).__name__}: {error}"}
+            print(f"{path.name}: {results[path.name]['error']}", file=sys.stderr)
+            if not isinstance(error, RuntimeError | OSError):
+                import traceback
+
+                traceback.print_exc()
+            continue
+        print(f"{path.name}, {found['picture']}, {given.precision}: {found['ratios']}, stages {found['stages_ms']} ms")
+        for name, figures in found["figures"].items():
+            print(f"  {name:28s} {figures['median']:>10} ({figures['low']} to {figures['high']})")
+    record = {"benchmark": "tensorrt-vision", "command": command(), "machine": machine(), "versions": versions(),
+              "models": results}  # fmt: skip
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    given.output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    return 0 if all("error" not in one for one in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
