@@ -1,14 +1,14 @@
 """What has to happen before a model can be loaded: a pure decision, on which the pool acts.
 
-When hardware is strained:
+When memory is past its threshold, a model that is loaded is used and waited for as ever, since that takes no more
+memory. For one that is not, idle models are unloaded first, one after the other until a reading shows room; where none
+is left, it is refused.
 
-| | loaded, a lane is free | loaded, no lane is free | not loaded |
-|---|---|---|---|
-| memory past its threshold | runs | waits, since it takes no more memory | idle models are unloaded first, one after the other; where none is left, it is refused |
-| its GPU computes more slowly because of its heat | runs | is refused | another GPU is taken; where there is none, it is refused |
+When a GPU computes more slowly because of its heat, its models work on as many requests as they have lanes, and nobody
+may wait for more. A model that is not loaded goes on another GPU; where there is none, it is refused.
 
-Refused requests get Busy: HTTP's 503 with Retry-After.
-"""  # noqa: E501
+Who is refused gets Busy: HTTP's 503 with Retry-After.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
