@@ -77,9 +77,12 @@ class Prepared:
     def wait(self) -> None:
         self._binding.synchronize_outputs()
 
-    def outputs(self) -> list[Any]:
+    def once(self) -> None:
         self.start()
         self.wait()
+
+    def outputs(self) -> list[Any]:
+        self.once()
         return [value.numpy() for value in self._held[1:]]
 
 
@@ -132,6 +135,49 @@ class OnnxSubject:
         return self._sessions[key]
 
 
+class ProcessorRun:
+    """A session on the processor with a batch; there is nothing to wait for."""
+
+    def __init__(self, session: Any, images: Any) -> None:
+        self._session, self._feeds = session, {session.get_inputs()[0].name: images}
+
+    def start(self) -> None:
+        self.outputs()
+
+    def wait(self) -> None:
+        pass
+
+    def once(self) -> None:
+        self.outputs()
+
+    def outputs(self) -> list[Any]:
+        made: list[Any] = self._session.run(None, self._feeds)
+        return made
+
+
+class Processor:
+    """ONNX Runtime on the processor: what the others' outputs are compared with."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Any] = {}
+
+    def prepare(self, model: str, folder: Path, batch: int) -> ProcessorRun:
+        session = self._session(model, folder)
+        size = session.get_inputs()[0].shape[2]
+        return ProcessorRun(session, np.random.default_rng(0).random((batch, 3, size, size), np.float32))
+
+    def outputs(self, model: str, folder: Path, inputs: Path, to: Path) -> None:
+        np.savez(to, *ProcessorRun(self._session(model, folder), np.load(inputs)).outputs())
+
+    def _session(self, model: str, folder: Path) -> Any:
+        if model not in self._sessions:
+            import onnxruntime
+
+            providers = ["CPUExecutionProvider"]
+            self._sessions[model] = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=providers)
+        return self._sessions[model]
+
+
 SUBJECTS = {
     "onnxruntime-fp32": lambda: OnnxSubject(False),
     "onnxruntime-fp16": lambda: OnnxSubject(True),
@@ -157,7 +203,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="the JSON file to write")
     given = parser.parse_args()
     if given.serve:
-        serve(SUBJECTS, about)
+        serve({**SUBJECTS, "onnxruntime-cpu": Processor}, about)
         return 0
     try:
         cuda()

@@ -269,6 +269,10 @@ class Prepared:
     def wait(self) -> None:
         torch.cuda.synchronize()
 
+    def once(self) -> None:
+        self.start()
+        self.wait()
+
 
 class TorchSubject:
     """PyTorch.

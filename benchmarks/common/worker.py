@@ -29,6 +29,9 @@ class Run(Protocol):
     def wait(self) -> None:
         """Wait until the GPU has done all that was started."""
 
+    def once(self) -> None:
+        """Run one batch and wait for it."""
+
 
 class Subject(Protocol):
     """One way to run models."""
@@ -54,8 +57,7 @@ def measured(run: Run, seconds: float) -> dict[str, float]:
     until = time.perf_counter() + seconds / 2
     while len(alone) < 5 or time.perf_counter() < until:
         start = time.perf_counter()
-        run.start()
-        run.wait()
+        run.once()
         alone.append(time.perf_counter() - start)
     alone.sort()
     latency = alone[len(alone) // 2]
@@ -87,8 +89,7 @@ def alone(
             for name, make in subjects.items():
                 try:
                     runs[name] = make().prepare(model, place, batch)
-                    runs[name].start()
-                    runs[name].wait()
+                    runs[name].once()
                 except Exception as error:  # SDKs' errors share no base below Exception
                     runs.pop(name, None)
                     cell[name] = {"error": _short(error)}
@@ -137,7 +138,7 @@ def serve(subjects: Mapping[str, Callable[[], Subject]], about: Callable[[], Map
         try:
             answer = _answer(asked, subjects, about, made, runs)
         except Exception as error:
-            traceback.print_exc(file=sys.stderr)
+            traceback.print_exc(limit=-2, file=sys.stderr)
             answer = {"error": _short(error)}
         answers.write(json.dumps(answer) + "\n")
 
@@ -161,8 +162,7 @@ def _answer(
     if key not in runs:
         start = time.perf_counter()
         runs[key] = made[name].prepare(model, folder, asked["batch"])
-        runs[key].start()
-        runs[key].wait()
+        runs[key].once()
         if asked["do"] == "prepare":
             return {"seconds": time.perf_counter() - start}
     return {} if asked["do"] == "prepare" else measured(runs[key], asked["seconds"])
