@@ -1,6 +1,7 @@
 """Language models in GGUF files, through llama.cpp."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -44,8 +45,10 @@ _DEFAULT_CONTEXT = 8192
 _DEFAULT_LANES = 8
 _DEFAULT_BATCH = 512
 _MAX_WAITING = 256
+#: Threads that choose tokens while a GPU computes; a processor's are busy with the model.
+_DRAWS_GPU = 8
 #: Of what a step reads of the weights, how much it may read of idle conversations besides; on a processor, on a GPU.
-_IDLE_SHARE, _IDLE_SHARE_GPU = 0.05, 0.25
+_IDLE_SHARE, _IDLE_SHARE_GPU = 0.0, 0.25
 #: Tokens of the shortest conversation that is kept in the host's memory, likewise.
 _SHORTEST, _SHORTEST_GPU = 32, 512
 #: Bytes of the host's memory for idle conversations, and of its free memory.
@@ -191,6 +194,7 @@ class GGUFLLMBackend(LLMBackend):
             batch=settings.batch,
             outputs=settings.outputs,
             max_waiting=_MAX_WAITING,
+            draws=min(_DRAWS_GPU, os.cpu_count() or 1) if self._device == "gpu" else 1,
         )
 
     def _shelf(self, settings: ContextSettings) -> tuple[Shelf | None, int]:

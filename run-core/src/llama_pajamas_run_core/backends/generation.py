@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self
 from weakref import WeakKeyDictionary, ref
 
@@ -215,13 +216,22 @@ class _LoopBell:
         with self._lock:
             first = not self._waiting
             self._waiting.add(event)
-        if first:
-            try:
-                if (loop := self._loop()) is not None:
-                    loop.call_soon_threadsafe(self._answer)
-            except RuntimeError:  # the loop was closed: nobody is left to be woken
-                with self._lock:
-                    self._waiting.clear()
+        if not first:
+            return
+        held: list[_LoopBell] | None = getattr(_holding, "bells", None)
+        if held is not None:
+            held.append(self)
+        else:
+            self.sound()
+
+    def sound(self) -> None:
+        """Call into the loop."""
+        try:
+            if (loop := self._loop()) is not None:
+                loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:  # the loop was closed: nobody is left to be woken
+            with self._lock:
+                self._waiting.clear()
 
     def _answer(self) -> None:
         with self._lock:
@@ -230,6 +240,22 @@ class _LoopBell:
             event.set()
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Wake the event loops' readers at the end of the block, for all that this thread pushes within it.
+
+    An engine then finishes its step before the readers, woken by its first delta, want Python's lock.
+    """
+    _holding.bells = []
+    try:
+        yield
+    finally:
+        bells, _holding.bells = _holding.bells, None
+        for bell in bells:
+            bell.sound()
+
+
+_holding = threading.local()
 _bells: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopBell] = WeakKeyDictionary()
 _bells_lock = threading.Lock()
 

@@ -4,11 +4,13 @@ import logging
 import threading
 import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import llama_cpp
 
+from llama_pajamas_run_core.backends.generation import together
 from llama_pajamas_run_core.backends.owner import OwnerThread
 from llama_pajamas_run_core.errors import BadInput, Busy, Cancelled, InferenceError, OutOfMemory
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
@@ -16,7 +18,7 @@ from llama_pajamas_run_gguf.engine.adapters import Adapter, Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
 from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn
-from llama_pajamas_run_gguf.engine.sampling import Candidates, logprob, read_logits
+from llama_pajamas_run_gguf.engine.sampling import Candidates, Sampler, logprob, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 from llama_pajamas_run_gguf.engine.spans import Senses
 from llama_pajamas_run_gguf.engine.speculation import Speculator
@@ -24,6 +26,8 @@ from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
+#: Candidates in all from which on choosing on several threads is worth their being woken.
+_WORTH_THREADS = 500_000
 #: llama_decode's answer when the KV cache has no room for a batch.
 _NO_ROOM = 1
 
@@ -66,6 +70,7 @@ class Engine:
         batch: the most tokens of one decode call.
         outputs: of how many of them logits can be had.
         max_waiting: how many more may wait.
+        draws: threads that choose tokens side by side while the model computes elsewhere; 1 for none.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Engine:
         batch: int,
         outputs: int,
         max_waiting: int,
+        draws: int = 1,
     ) -> None:
         self._context = context
         self._owner: OwnerThread | None = None
@@ -98,6 +104,8 @@ class Engine:
         self._batch = Batch(batch)
         self._candidates = Candidates(tokenizer.size)
         self._pacer = Pacer(batch)
+        self._draws = draws
+        self._drawers = ThreadPoolExecutor(draws, "draw") if draws > 1 else None
         self._running: list[Sequence] = []
         self._blocked = False  # the first in line found no room; not tried again before something changes
         self._lock = threading.Lock()  # guards the three below; steps run one at a time
@@ -148,6 +156,8 @@ class Engine:
             waiting, self._waiting = self._waiting, []
         for sequence in [*self._running, *waiting]:
             self._fail(sequence, Cancelled("The model was closed."))
+        if self._drawers is not None:
+            self._drawers.shutdown()
 
     def _schedule(self) -> None:
         if not self._scheduled and self._owner is not None:
@@ -274,8 +284,10 @@ class Engine:
             self._pacer.learn(seconds, end, answering=answering, reading=tokens - answering)
         if self._speculator is not None:
             self._speculator.learn(tokens, seconds)
-        for work, places in outputs:
-            self._advance(work, places)
+        drawn = self._draw(outputs)
+        with together():
+            for work, places in outputs:
+                self._advance(work, places, drawn.get(places.start))
 
     def _plan(self) -> tuple[list[Work], int]:
         """Whose tokens the next step computes, and how many; and how many of these sequences are answering.
@@ -335,11 +347,35 @@ class Engine:
         with self._lock:
             self._waiting.append(sequence)
 
-    def _advance(self, work: Work, places: range) -> None:
+    def _draw(self, outputs: list[tuple[Work, range]]) -> dict[int, int]:
+        """The tokens of places whose sampler can choose beside others, where that is worth the threads.
+
+        One choice among 128,000 tokens takes a good part of a millisecond, thirty of them longer than a step of the
+        model on a GPU.
+        """
+        if self._drawers is None or len(outputs) * self._tokenizer.size < _WORTH_THREADS:
+            return {}
+        simple = [
+            (work.sequence.sampler, places.start)
+            for work, places in outputs
+            if len(places) == 1 and work.sequence.sampler is not None and work.sequence.sampler.free
+        ]
+        if len(simple) < 2:
+            return {}
+        # The first access sorts the outputs inside llama.cpp; after it they are only read.
+        read_logits(self._context, simple[0][1], 1)
+        parts = [simple[start :: self._draws] for start in range(min(self._draws, len(simple)))]
+
+        def choose(part: list[tuple[Sampler, int]]) -> list[tuple[int, int]]:
+            return [(place, sampler.draw(self._context, place)) for sampler, place in part]
+
+        return dict(pair for pairs in self._drawers.map(choose, parts) for pair in pairs)
+
+    def _advance(self, work: Work, places: range, drawn: int | None) -> None:
         """Choose a sequence's next token, and those behind it as long as they were guessed; see whether it ended."""
         sequence, right = work.sequence, 0
         for number, place in enumerate(places):
-            token = self._choose(sequence, place)
+            token = self._choose(sequence, place, drawn)
             if token is None:
                 break
             if number == len(work.draft) or token != work.draft[number]:
@@ -350,11 +386,11 @@ class Engine:
         if sequence.slot is not None and len(work.draft):
             self._cache.truncate(sequence.slot, len(sequence.tokens) - 1)
 
-    def _choose(self, sequence: Sequence, place: int) -> int | None:
-        """Choose the token for one place; None where the answer ended with it."""
+    def _choose(self, sequence: Sequence, place: int, drawn: int | None) -> int | None:
+        """Choose the token for one place, unless it was drawn before; None where the answer ended with it."""
         try:
             sampler = sequence.open(self._tokenizer, self._vocab)
-            token = sampler.sample(self._context, place, self._candidates)
+            token = sampler.sample(self._context, place, self._candidates) if drawn is None else drawn
             if token in self._tokenizer.ends:
                 self._finish(sequence, "stop")
                 return None

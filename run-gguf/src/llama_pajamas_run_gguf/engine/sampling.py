@@ -203,6 +203,15 @@ class Sampler:
         _quick.sampler_accept(self._chain, token)
         return token
 
+    @property
+    def free(self) -> bool:
+        """Whether no grammar holds: such samplers may draw on several threads, each its own."""
+        return self.grammar is None
+
+    def draw(self, context: Any, index: int) -> int:
+        """As :meth:`sample` without a grammar, and without holding Python's lock."""
+        return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+
     def _sample_constrained(self, grammar: Grammar, logits: npt.NDArray[np.float32], candidates: Candidates) -> int:
         # Asking the grammar about the one token chosen freely is much cheaper than about the whole vocabulary.
         masked = False
