@@ -68,7 +68,8 @@ def compare_layers(
         LoadError, OutOfMemory: as building raises them.
         Unsupported: the graph has no such layer.
     """
-    layers = [node for node in surgery.model.graph.node if node.op_type in _COMPUTING]
+    known = {one.name for one in need("onnx").shape_inference.infer_shapes(surgery.model).graph.value_info}
+    layers = [node for node in surgery.model.graph.node if node.op_type in _COMPUTING and node.output[0] in known]
     if not layers:
         raise Unsupported("The graph has no layer to compare.")
     step = max(len(layers) / _MOST, 1.0)
@@ -95,6 +96,10 @@ def _marked(surgery: Surgery, names: list[str]) -> Surgery:
     outputs = [one.name for one in surgery.outputs]
     inferred = need("onnx").shape_inference.infer_shapes(surgery.model)
     marked = modify.modify_outputs(inferred, outputs=list(dict.fromkeys([*outputs, *names])), copy=True)
+    types = {one.name: one.type for one in (*inferred.graph.value_info, *surgery.model.graph.output)}
+    for one in marked.graph.output:
+        if one.name in types:
+            one.type.CopyFrom(types[one.name])
     return describe(marked, surgery.changes, surgery.metadata)
 
 
