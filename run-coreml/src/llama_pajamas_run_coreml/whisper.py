@@ -76,7 +76,7 @@ class CoreMLWhisper:
     def encode(self, mel: npt.NDArray[np.float32]) -> Arrays:
         """Encode a spectrogram [1, n_mels, frames]."""
         made = self._encoder.predict({"mel": mel})
-        return {name: made[name] for name in _CROSS}
+        return {name: made[name].astype(np.float32) for name in _CROSS}  # once, not in every step
 
     def start(self, audio: Arrays) -> Transcript:
         """An empty transcript."""
@@ -89,33 +89,37 @@ class CoreMLWhisper:
     def step(self, transcript: Transcript, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Take up tokens [1, k]; the logits [1, n_vocab] behind the last of them."""
         logits, _ = self._read(transcript, tokens)
-        last: npt.NDArray[np.float32] = logits[:, -1].astype(np.float32)
-        return last
+        return logits
 
     def align(self, audio: Arrays, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """How much each token attends to the audio, [1, heads, k, positions]."""
         _, scores = self._read(self.start(audio), tokens)
-        return scores[None].astype(np.float32)
+        return scores[None]
 
     def close(self) -> None:
         """Let go of both packages."""
         self._encoder.close()
         self._decoder.close()
 
-    def _read(self, transcript: Transcript, tokens: npt.NDArray[np.int32]) -> tuple[Any, Any]:
-        """Logits [1, k, n_vocab] and scores [heads, k, positions] of tokens, in as few predictions as there may be."""
-        logits, scores, done = [], [], 0
+    def _read(
+        self, transcript: Transcript, tokens: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Take up tokens in as few predictions as there may be.
+
+        Returns:
+            the logits [1, n_vocab] behind the last, and the scores [heads, k, positions] of all.
+        """
+        logits, scores, done = np.zeros((1, self.sizes.n_vocab), np.float32), [], 0
         while done < tokens.shape[1]:
             left = tokens[:, done:]
             takes = self._takes(left.shape[1], self.sizes.n_text_ctx - transcript.past)
             count = min(takes, left.shape[1])
-            given = np.pad(left[:, :count], ((0, 0), (0, takes - count)))
-            made = self._predict(transcript, given, count)
-            logits.append(made["logits"][:, :count])
-            scores.append(made["scores"][:, :count])
+            made = self._predict(transcript, np.pad(left[:, :count], ((0, 0), (0, takes - count))), count)
+            logits = made["logits"].astype(np.float32, copy=False)
+            scores.append(made["scores"][:, :count].astype(np.float32, copy=False))
             transcript.past += count
             done += count
-        return np.concatenate(logits, axis=1), np.concatenate(scores, axis=1)
+        return logits, np.concatenate(scores, axis=1)
 
     def _takes(self, wanted: int, room: int) -> int:
         """How many tokens the next prediction takes: what is left in one go, filled up; else the most that fit."""
@@ -123,7 +127,11 @@ class CoreMLWhisper:
         return next((count for count in fitting if count >= wanted), fitting[-1])
 
     def _predict(self, transcript: Transcript, tokens: npt.NDArray[np.int32], count: int) -> Arrays:
-        feeds = {"tokens": tokens, "position": np.array([transcript.past], np.int32)}
+        feeds = {
+            "tokens": tokens,
+            "position": np.array([transcript.past], np.int32),
+            "last": np.array([count - 1], np.int32),
+        }
         feeds |= transcript.audio | transcript.cache
         made = self._decoder.predict(feeds, transcript.memory)
         for name, cache in transcript.cache.items():
