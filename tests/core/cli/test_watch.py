@@ -1,7 +1,7 @@
 """Watching the hardware from the command line."""
 
+import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,9 +23,8 @@ def monitor(*gpus):
 
 
 def shown(seen):
-    console = Console(width=200, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
-    with console.file:
-        console.print(watch.table(seen))
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(watch.table(seen))
     return console.export_text()
 
 
