@@ -105,6 +105,149 @@ def detector(
     return save(path, nodes, {"images": (kind, shape)}, {"output0": made}, constants, metadata=metadata, dtype=kind)
 
 
+def segmenter(
+    path: Path,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    batch: int | str = "batch",
+    half: bool = False,
+    transposed: bool = False,
+    end_to_end: bool = False,
+) -> Path:
+    """YOLO's layout with masks: [n, 4 + 3 + 3, 64], or [n, 4, 6 + 3] with ``end_to_end``; prototypes [n, 3, 16, 16].
+
+    The boxes are the detector's. A prototype is how far a colour is above one half, and a box's coefficients are the
+    means of the colours in it: so a mask is where the box's colour is.
+    """
+    number = np.float16 if half else np.float32
+    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    quarter = SIZE // 2
+    centres = np.array([[16, 16], [48, 16], [16, 48], [48, 48]], number)
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["means"], kernel_shape=[quarter] * 2, strides=[quarter] * 2),
+        helper.make_node("Reshape", ["means", "flat"], ["scores"]),
+        helper.make_node("AveragePool", ["images"], ["fine"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Sub", ["fine", "half"], ["output1"]),
+        helper.make_node("Mul", ["scores", "zero"], ["nothing"]),
+        helper.make_node("ReduceSum", ["nothing", "axis1"], ["zeros"], keepdims=1),
+    ]
+    constants = {
+        "flat": np.array([0, 3, 4], np.int64),
+        "zero": np.array(0, number),
+        "half": np.array(0.5, number),
+        "axis1": np.array([1], np.int64),
+        "boxes": np.concatenate([centres.T, np.full((2, 4), quarter - 4, number)])[None],
+        "corners": np.concatenate([centres - 14, centres + 14], axis=1)[None].astype(number),
+        "repeats": np.array([1, 1, 16], np.int64),
+    }
+    made: list[int | str] = [batch, 10, 64]
+    if end_to_end:
+        nodes += [
+            helper.make_node("ReduceMax", ["scores"], ["best"], axes=[1], keepdims=1),
+            helper.make_node("ArgMax", ["scores"], ["which"], axis=1, keepdims=1),
+            helper.make_node("Cast", ["which"], ["class"], to=kind),
+            helper.make_node("Concat", ["best", "class", "scores"], ["told"], axis=1),
+            helper.make_node("Transpose", ["told"], ["rows"], perm=[0, 2, 1]),
+            helper.make_node("Transpose", ["zeros"], ["column"], perm=[0, 2, 1]),
+            helper.make_node("Add", ["column", "corners"], ["places"]),
+            helper.make_node("Concat", ["places", "rows"], ["output0"], axis=2),
+        ]
+        made = [batch, 4, 9]
+    else:
+        nodes += [
+            helper.make_node("Add", ["zeros", "boxes"], ["places"]),
+            helper.make_node("Concat", ["places", "scores", "scores"], ["four"], axis=1),
+            helper.make_node("Tile", ["four", "repeats"], ["table" if transposed else "output0"]),
+        ]
+        if transposed:
+            nodes.append(helper.make_node("Transpose", ["table"], ["output0"], perm=[0, 2, 1]))
+            made = [batch, 64, 10]
+    used = {name for node in nodes for name in node.input}
+    return save(
+        path,
+        nodes,
+        {"images": (kind, [batch, 3, SIZE, SIZE])},
+        {"output0": made, "output1": [batch, 3, 16, 16]},
+        {name: array for name, array in constants.items() if name in used},
+        metadata=metadata,
+        dtype=kind,
+    )
+
+
+def lists(path: Path, *, batched: bool = False, counted: bool = False, size: int | str = SIZE) -> Path:
+    """A detector whose boxes, labels and scores are outputs of their own, for quarters as :func:`detector` has them.
+
+    As torchvision exports Faster R-CNN: input [3, h, w], boxes [k, 4], labels [k] and scores [k] of one image; with
+    ``batched`` [n, k, 4], [n, k] and [n, k]; with ``counted`` as TensorRT's EfficientNMS_TRT gives them, with how many
+    count [n, 1] before and classes last. Two of the four boxes count then.
+    """
+    quarter = SIZE // 2
+    corners = np.array([[2, 2, 30, 30], [34, 2, 62, 30], [2, 34, 30, 62], [34, 34, 62, 62]], np.float32)
+    many = batched or counted
+    shape: list[int | str] = ["batch", 3, size, size] if many else [3, size, size]
+    nodes = [] if many else [helper.make_node("Unsqueeze", ["images", "axis0"], ["four"])]
+    nodes += [
+        helper.make_node(
+            "AveragePool", ["images" if many else "four"], ["means"], kernel_shape=[quarter] * 2, strides=[quarter] * 2
+        ),
+        helper.make_node("Reshape", ["means", "flat"], ["each"]),
+        helper.make_node("ReduceMax", ["each"], ["top"], axes=[1], keepdims=0),
+        helper.make_node("ArgMax", ["each"], ["kinds"], axis=1, keepdims=0),
+        helper.make_node("Mul", ["each", "zero"], ["nothing"]),
+        helper.make_node("ReduceSum", ["nothing", "axis1"], ["zeros"], keepdims=1),
+        helper.make_node("Transpose", ["zeros"], ["column"], perm=[0, 2, 1]),
+        helper.make_node("Add", ["column", "corners"], ["places"]),
+    ]
+    outputs: dict[str, tuple[int, list[int | str]]] = {}
+    whole = {"boxes": "places", "labels": "kinds", "scores": "top"}
+    if counted:
+        nodes += [
+            helper.make_node("Cast", ["kinds"], ["det_classes"], to=TensorProto.INT32),
+            helper.make_node("ReduceMin", ["column"], ["least"], axes=[1, 2], keepdims=0),
+            helper.make_node("Unsqueeze", ["least", "axis1"], ["ones"]),
+            helper.make_node("Add", ["ones", "two"], ["number"]),
+            helper.make_node("Cast", ["number"], ["num_dets"], to=TensorProto.INT32),
+            helper.make_node("Identity", ["places"], ["det_boxes"]),
+            helper.make_node("Identity", ["top"], ["det_scores"]),
+        ]
+        outputs = {
+            "num_dets": (TensorProto.INT32, ["batch", 1]),
+            "det_boxes": (TensorProto.FLOAT, ["batch", 4, 4]),
+            "det_scores": (TensorProto.FLOAT, ["batch", 4]),
+            "det_classes": (TensorProto.INT32, ["batch", 4]),
+        }
+    else:
+        for name, source in whole.items():
+            kind = TensorProto.INT64 if name == "labels" else TensorProto.FLOAT
+            tail: list[int | str] = [4] if name == "boxes" else []
+            if batched:
+                nodes.append(helper.make_node("Identity", [source], [name]))
+            else:
+                nodes.append(helper.make_node("Squeeze", [source, "axis0"], [name]))
+            outputs[name] = (kind, ["batch", 4, *tail] if batched else [4, *tail])
+    constants = {
+        "flat": np.array([0, 3, 4], np.int64),
+        "zero": np.array(0, np.float32),
+        "two": np.array(2, np.float32),
+        "axis0": np.array([0], np.int64),
+        "axis1": np.array([1], np.int64),
+        "corners": corners[None],
+    }
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "lists",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, kind, sizes) for name, (kind, sizes) in outputs.items()],
+        [numpy_helper.from_array(array, name) for name, array in constants.items() if name in used],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
 def colour_meter(
     path: Path,
     *,

@@ -60,6 +60,7 @@ class VisionContract(BackendContract):
     def test_what_it_does_not_do_is_unsupported(self, backend: Any) -> None:
         calls = {
             "detect": lambda: backend.detect(pictures()[:1]),
+            "segment": lambda: backend.segment(pictures()[:1]),
             "classify": lambda: backend.classify(pictures()[:1]),
             "embed": lambda: backend.embed(pictures()[:1]),
             "embed_text": lambda: backend.embed_text(["a dog"]),
@@ -69,10 +70,10 @@ class VisionContract(BackendContract):
                 calls[task]()
 
     def test_no_image_is_bad_input(self, backend: Any) -> None:
-        for task, call in (("detect", backend.detect), ("classify", backend.classify), ("embed", backend.embed)):
+        for task in ("detect", "segment", "classify", "embed"):
             if task in backend.spec.tasks:
                 with pytest.raises(BadInput, match="image"):
-                    call([])
+                    getattr(backend, task)([])
 
     def test_boxes_lie_inside_their_image(self, backend: Any) -> None:
         self._need(backend, "detect")
@@ -108,6 +109,33 @@ class VisionContract(BackendContract):
                 assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
                 for edge in ("x1", "y1", "x2", "y2"):
                     assert getattr(one.box, edge) == pytest.approx(getattr(other.box, edge), abs=0.5)
+
+    def test_masks_lie_in_their_boxes(self, backend: Any) -> None:
+        self._need(backend, "segment")
+        images, options = pictures(), DetectOptions(confidence=0.05)
+        without = backend.detect(images, options)
+        for image, found, bare in zip(images, backend.segment(images, options), without, strict=True):
+            assert [one.box for one in found] == [one.box for one in bare]
+            assert all(one.mask is None for one in bare)
+            for one in found:
+                assert (one.mask.width, one.mask.height) == (image.width, image.height)
+                rows, columns = np.nonzero(one.mask.full())
+                if len(rows):
+                    assert one.box.x1 <= columns.min() + 0.5
+                    assert columns.max() + 0.5 < one.box.x2
+                    assert one.box.y1 <= rows.min() + 0.5
+                    assert rows.max() + 0.5 < one.box.y2
+
+    def test_segmentation_of_many_equals_singles(self, backend: Any) -> None:
+        self._need(backend, "segment")
+        images, options = pictures(), DetectOptions(confidence=0.2)
+        for image, found in zip(images, backend.segment(images, options), strict=True):
+            (alone,) = backend.segment([image], options)
+            assert [one.label for one in found] == [one.label for one in alone]
+            for one, other in zip(found, alone, strict=True):
+                if one.box == other.box:
+                    differ = np.count_nonzero(one.mask.full() != other.mask.full())
+                    assert differ <= 0.01 * one.mask.part.size + 2
 
     def test_probabilities_sum_to_one(self, backend: Any) -> None:
         self._need(backend, "classify")
