@@ -20,7 +20,7 @@ from llama_pajamas_run_core.errors import InferenceError, LoadError, MissingDepe
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
-_INSTALL: Final = "uv sync --extra tensorrt"
+_INSTALL: Final = "uv pip install 'llama-pajamas-run-tensorrt[tensorrt,export]'"
 try:
     import tensorrt
 except ImportError as error:

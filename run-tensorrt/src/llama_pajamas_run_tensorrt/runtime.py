@@ -5,8 +5,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from llama_pajamas_run_core.errors import Unsupported
-from llama_pajamas_run_core.runtimes.info import RuntimeInfo
+from llama_pajamas_run_core.runtimes.info import Room, RuntimeInfo
 from llama_pajamas_run_core.types.hardware import HardwareProfile
+from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_tensorrt._versions import TABLE, Differences, differences
 
 #: The packages that bring TensorRT, those for a CUDA version of their own first.
@@ -14,6 +15,8 @@ _PACKAGES: Final = (
     "tensorrt-cu13", "tensorrt-cu12", "tensorrt", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings",
     "tensorrt-bindings", "tensorrt_bindings",
 )  # fmt: skip
+_MODULES: Final = ("tensorrt", "pycuda")
+_INSTALL: Final = "uv pip install 'llama-pajamas-run-tensorrt[tensorrt,export]'"
 #: What would be installed where nothing is.
 _DEFAULT: Final = TABLE[10]
 
@@ -57,7 +60,25 @@ def _dotted(number: tuple[int, int]) -> str:
 RUNTIME = RuntimeInfo(
     name="tensorrt",
     title="TensorRT",
-    rooms={},  # a room is added with its backend; until then the selection says that there is none
+    rooms={
+        Task.VISION: Room(
+            "llama_pajamas_run_tensorrt.vision:TensorRTVisionBackend",
+            formats=("tensorrt", "onnx-vision"),
+            families="YOLOv8 and YOLO11 detectors, also with masks; Faster R-CNN-style detectors; classifiers (ResNet, "
+            "ViT, ...); image encoders",
+            modules=_MODULES,
+            install=_INSTALL,
+            device="device",
+        ),
+        Task.STT: Room(
+            "llama_pajamas_run_tensorrt.stt:TensorRTSTTBackend",
+            formats=("tensorrt-whisper", "onnx-whisper"),
+            families="Whisper (OpenAI's, distilled and fine-tuned ones)",
+            modules=_MODULES,
+            install=_INSTALL,
+            device="device",
+        ),
+    },
     hardware="NVIDIA GPUs from Turing (compute capability 7.5) on, Linux",
     supports=_supports,
     present="driver found",

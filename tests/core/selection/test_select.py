@@ -55,6 +55,7 @@ L, V, S, T = Task.LLM, Task.VISION, Task.STT, Task.TTS
 UNIVERSAL = {L: "gguf", V: "onnx", S: "gguf", T: "onnx"}
 MAC_TODAY = {L: "mlx", V: "onnx", S: "mlx", T: "system"}
 OLD_MAC_TODAY = {**MAC_TODAY, L: "gguf", S: "gguf"}
+TENSORRT_TODAY = {**UNIVERSAL, V: "tensorrt", S: "tensorrt"}
 TENSORRT = {L: "tensorrt", V: "tensorrt", S: "tensorrt", T: "onnx"}
 #: (machine, installed) -> task -> runtime. With no packages nothing is chosen; gguf alone does language and speech.
 EXPECTED = {
@@ -70,13 +71,13 @@ EXPECTED = {
     ("iphone-15-pro", "planned"): {L: "gguf", V: "coreml", S: "coreml", T: "coreml"},
     ("desktop-rtx-4090-windows", "today"): UNIVERSAL,
     ("desktop-rtx-4090-windows", "planned"): UNIVERSAL,
-    ("workstation-rtx-4090-linux", "today"): UNIVERSAL,
+    ("workstation-rtx-4090-linux", "today"): TENSORRT_TODAY,
     ("workstation-rtx-4090-linux", "planned"): TENSORRT,
-    ("server-h200", "today"): UNIVERSAL,
+    ("server-h200", "today"): TENSORRT_TODAY,
     ("server-h200", "planned"): TENSORRT,
     ("server-gtx-1080", "today"): UNIVERSAL,
     ("server-gtx-1080", "planned"): UNIVERSAL,
-    ("jetson-agx-orin", "today"): UNIVERSAL,
+    ("jetson-agx-orin", "today"): TENSORRT_TODAY,
     ("jetson-agx-orin", "planned"): TENSORRT,
     ("raspberry-pi-5", "today"): UNIVERSAL,
     ("raspberry-pi-5", "planned"): UNIVERSAL,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_INSTALL: Final = "uv sync --extra export"
+_INSTALL: Final = "uv pip install 'llama-pajamas-run-tensorrt[tensorrt,export]'"
 #: A protobuf message cannot be larger.
 _LARGEST: Final = (2 << 30) - 1
 _DEFAULT_DOMAINS: Final = ("", "ai.onnx")

@@ -1,5 +1,6 @@
 """A model in ONNX into engines: one file, or a folder of several graphs that belong together."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.vision.spec import Reading
-from llama_pajamas_run_core.errors import BadInput, PajamasError
+from llama_pajamas_run_core.errors import BadInput, PajamasError, Unsupported
 from llama_pajamas_run_core.types.vision import Image
+from llama_pajamas_run_core.whisper.sizes import Dimensions
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._device import GPU, find_device
 from llama_pajamas_run_tensorrt._session import Session
@@ -29,9 +32,14 @@ from llama_pajamas_run_tensorrt.export.layers import LayerDifference, compare_la
 from llama_pajamas_run_tensorrt.export.options import DEFAULT_BATCH, BuildOptions
 from llama_pajamas_run_tensorrt.export.quantize import quantized
 from llama_pajamas_run_tensorrt.export.reference import Reference
+from llama_pajamas_run_tensorrt.export.whisper import whisper_feeds, whisper_options
+from llama_pajamas_run_tensorrt.whisper_engines import whisper_sizes
+from llama_pajamas_run_tensorrt.whisper_engines import whisper_batch, whisper_dims, whisper_sizes
 
 #: Files beside a graph that a model needs at run time.
 _BESIDE: Final = (".json", ".txt", ".model", ".tiktoken")
+#: The graphs of a Whisper model.
+_WHISPER: Final = ("encoder", "decoder")
 #: Pictures that go through graph and engine to compare them; the reference runs on the CPU.
 _COMPARED: Final = 128
 #: Rows of made-up numbers where there are no pictures.
@@ -112,12 +120,15 @@ def export_model(
         Unsupported: TensorRT cannot read the graph, or an engine loses too much.
     """
     graphs = _graphs(model)
+    whisper = whisper_sizes(graphs[0].parent) if graphs[0].stem in ("encoder", "decoder") else None
+    if whisper is not None:
+        options = whisper_options(options, whisper)
     pictures = read_images(images) if isinstance(images, Path) else list(images or ())
     gpu = find_device(device)
     several = len(graphs) > 1
     if several and output.suffix == ".engine":
         raise BadInput(f"{model} holds several graphs: the output has to be a folder.", param="output")
-    work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent)
+    work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent, whisper)
     made = []
     for graph in graphs:
         target = output / f"{graph.stem}.engine" if several or output.suffix != ".engine" else output
@@ -140,12 +151,14 @@ class _Export:
     force: bool
     compare: bool
     progress: Progress
+    whisper: Dimensions | None = None
 
     def run(self, graph: Path, target: Path) -> Made:
         table = differences(_sdk.version())
         plain = prepare(graph, table, outputs=self.options.outputs, free_batch=self._frees)
-        reading = vision_reading(graph, plain)
-        options = self._with_sizes(plain, reading)
+        speech = whisper_sizes(graph.parent) if graph.stem in _WHISPER else None
+        reading = vision_reading(graph, plain) if speech is None else None
+        options = self._with_sizes(plain, reading) if speech is None else self._for_whisper(speech)
         if options.precision == "int8" and (reading is None or not self.pictures):
             raise BadInput(
                 "INT8 needs pictures to calibrate with." if reading else f"Nothing tells what pictures {graph} takes.",
@@ -160,13 +173,13 @@ class _Export:
                 self.gpu,
                 source=graph.name,
                 source_sha256=source_checksum(graph),
-                task="vision" if reading is not None else "",
-                description=description_of(reading),
+                task="stt" if speech is not None else "vision" if reading is not None else "",
+                description=description_of(reading) if speech is None else _config(graph.parent),
                 calibrator=calibrator,
                 progress=self.progress,
             )
         try:
-            return self._measured(Made(target, record, None), plain, reading, options)
+            return self._measured(Made(target, record, None), graph, plain, reading, options)
         except PajamasError:
             if not self.force:
                 target.unlink(missing_ok=True)
@@ -177,6 +190,16 @@ class _Export:
     def _frees(self) -> bool:
         batch = self.options.batch
         return batch is not None and batch[0] != batch[2]
+
+    def _for_whisper(self, sizes: Dimensions) -> BuildOptions:
+        """The options, with the sizes that the speech room runs the graphs with."""
+        if self.options.precision == "int8":
+            raise Unsupported("Speech models are built in FP32 or FP16.", param="precision")
+        return replace(
+            self.options,
+            batch=self.options.batch or whisper_batch(),
+            dims={**whisper_dims(sizes), **self.options.dims},
+        )
 
     def _with_sizes(self, plain: Surgery, reading: Reading | None) -> BuildOptions:
         """The options, with the model's own size of images where the graph leaves it free."""
@@ -224,10 +247,15 @@ class _Export:
         for batch in batches(pictures, reading, size):
             yield {reading.pixels.name: batch}
 
-    def _measured(self, made: Made, plain: Surgery, reading: Reading | None, options: BuildOptions) -> Made:
+    def _measured(
+        self, made: Made, graph: Path, plain: Surgery, reading: Reading | None, options: BuildOptions
+    ) -> Made:
         reference = Reference(plain.model)
         most = made.record.profiles[0] if made.record.profiles else {}
-        feeds = list(self._compared(plain, reading, most))
+        if self.whisper is not None:
+            feeds = list(whisper_feeds(graph, self.whisper, options))
+        else:
+            feeds = list(self._compared(plain, reading, most))
         with Session(made.engine, device=self.gpu.index, graphs=False) as session:
             change = measure(
                 reference.run, session.infer, feeds, precision=options.precision, reading=reading, limit=self.limit
@@ -265,6 +293,11 @@ def _made_up(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np
     if kind.kind == "f":
         return rng.random(shape).astype(kind)
     return np.ones(shape, kind)  # whole numbers are indices or masks, and 1 is one of both
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    return config
 
 
 def _graphs(model: Path) -> list[Path]:
