@@ -3,7 +3,13 @@ import time
 import numpy as np
 import pytest
 
-from llama_pajamas_run_core.dsp.heads import class_probabilities, decode_boxes, unit_vectors
+from llama_pajamas_run_core.dsp.heads import (
+    class_probabilities,
+    decode_boxes,
+    read_candidates,
+    suppress,
+    unit_vectors,
+)
 from llama_pajamas_run_core.errors import InferenceError
 from llama_pajamas_run_core.types.vision import DetectOptions, VisionSpec
 
@@ -95,6 +101,75 @@ def test_what_is_not_finite_is_left_out(bad):
 def test_shapes_that_do_not_fit_the_head(head, shape):
     with pytest.raises(InferenceError):
         decode_boxes([np.zeros(shape, np.float32)], spec(head), DetectOptions())
+
+
+def chosen(outputs, head, labels=LABELS, **options):
+    asked = DetectOptions(**options)
+    return suppress(read_candidates(outputs, spec(head, labels), asked), spec(head, labels), asked)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("labels", [LABELS, ()])
+def test_coefficients_follow_their_boxes(turned, labels):
+    weights = np.random.default_rng(0).normal(0, 1, (5, 40)).astype(np.float32)
+    table = np.concatenate([yolo(*ROWS), weights])
+    prototypes = np.zeros((5, 4, 4), np.float16)
+    found = chosen([table.T if turned else table, prototypes], "yolov8-seg", labels)
+    assert found.classes.tolist() == [2, 1, 0]
+    np.testing.assert_array_equal(found.coefficients, weights[:, [0, 2, 3]].T)
+    assert found.prototypes is prototypes
+    with pytest.raises(InferenceError, match="without the prototypes"):
+        chosen([table], "yolov8-seg")
+    with pytest.raises(InferenceError, match=r"\[m, h, w\]"):
+        chosen([table, prototypes[0]], "yolov8-seg")
+    with pytest.raises(InferenceError):
+        chosen([table[:9], prototypes], "yolov8-seg")
+
+
+def test_end_to_end_boxes_with_coefficients():
+    rows = np.array([[10, 10, 50, 50, 0.5, 1, 7, 8], [11, 10, 50, 50, 0.9, 2, 5, 6]], np.float32)
+    found = chosen([rows, np.zeros((2, 4, 4), np.float32)], "nms-seg")
+    assert found.classes.tolist() == [2, 1]
+    assert found.coefficients.tolist() == [[5, 6], [7, 8]]
+    with pytest.raises(InferenceError):
+        chosen([rows, np.zeros((3, 4, 4), np.float32)], "nms-seg")
+
+
+BOXES = np.array([[10, 10, 50, 50], [0, 0, 5, 5], [11, 10, 50, 50], [4, 4, 4, 9], [1, 1, np.nan, 9]], np.float32)
+KINDS, SCORES = np.array([1, 0, 1, 2, 2], np.int64), np.array([0.5, 0.9, 0.8, 0.95, 0.99], np.float32)
+
+
+def test_boxes_labels_and_scores_in_outputs_of_their_own():
+    found = chosen([BOXES, KINDS, SCORES], "boxes")
+    assert found.classes.tolist() == [0, 1, 1]  # the model has suppressed its doubles itself
+    np.testing.assert_array_equal(found.boxes, BOXES[[1, 2, 0]])
+    assert chosen([BOXES, KINDS, SCORES], "boxes", classes=(1,), max_detections=1).classes.tolist() == [1]
+    assert len(chosen([BOXES[:0], KINDS[:0], SCORES[:0]], "boxes")) == 0
+    floats = chosen([BOXES, KINDS.astype(np.float32), SCORES.astype(np.float16)], "boxes")
+    assert floats.classes.dtype == np.int64
+    assert floats.scores.dtype == np.float32
+
+
+def test_only_the_boxes_that_count():
+    for count, classes in ((np.array([2], np.int32), [0, 1]), (np.array(9), [0, 1, 1]), (np.array([-1]), [])):
+        found = chosen([count, BOXES, SCORES, KINDS.astype(np.int32)], "efficient-nms")
+        assert found.classes.tolist() == classes
+
+
+@pytest.mark.parametrize(
+    ("head", "outputs"),
+    [
+        ("boxes", [BOXES, KINDS]),
+        ("boxes", [BOXES, KINDS[:3], SCORES]),
+        ("boxes", [BOXES[:, :3], KINDS, SCORES]),
+        ("boxes", [KINDS, BOXES, SCORES]),
+        ("efficient-nms", [BOXES, KINDS, SCORES]),
+        ("efficient-nms", [np.array([1, 2]), BOXES, SCORES, KINDS]),
+    ],
+)
+def test_outputs_that_do_not_fit_together(head, outputs):
+    with pytest.raises(InferenceError):
+        chosen(outputs, head)
 
 
 def test_a_crowd_is_read_quickly():
