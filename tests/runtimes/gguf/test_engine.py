@@ -238,3 +238,60 @@ def _request(prompt: str, **options):
     from llama_pajamas_run_core.types.chat import GenerationOptions, GenerationRequest
 
     return GenerationRequest(prompt, GenerationOptions(**{"temperature": 0.0, **options}))
+
+
+def test_idle_conversations_leave_the_cache_and_come_back(load) -> None:
+    backend = load(n_ctx=256, n_lanes=2)
+    engine = backend._engine
+    talk = SYSTEM + "What did I say?"
+    alone = greedy(backend, talk)
+    other = iter(backend.submit(_request("a stranger comes by", max_tokens=200)))
+    next(other)  # while somebody else runs, whoever is idle is not in the cache
+    assert not [slot for slot in engine._cache.slots if slot.tokens and not slot.busy]
+    back = backend.submit(_request(talk, max_tokens=24)).result()
+    other.close()
+    assert back.usage.cached_tokens == back.usage.prompt_tokens - 1
+    assert back.text == alone
+    while engine.load["running"]:  # the stranger leaves with the next step
+        time.sleep(0.001)
+    assert idle_cells(backend) == 0
+
+
+def test_the_shelf_keeps_within_its_limit_and_forgets_the_oldest(load) -> None:
+    backend = load(n_ctx=256, n_lanes=2, prompt_cache_mib=1)
+    shelf = backend._engine._cache._shelf
+    talks = [f"number {number} {SYSTEM}" for number in range(40)]
+    for talk in talks:
+        greedy(backend, talk, 2)
+        greedy(backend, "x", 1)  # somebody else's turn
+        assert shelf.bytes <= 2**20
+    assert 1 < len(shelf._shelved) < len(talks)
+    assert backend.submit(_request(talks[-1], max_tokens=2)).result().usage.cached_tokens > 40
+    assert backend.submit(_request(talks[0], max_tokens=2)).result().usage.cached_tokens < 10
+
+
+def test_without_a_shelf_idle_conversations_are_computed_again(load) -> None:
+    backend = load(n_ctx=256, n_lanes=2, prompt_cache_mib=0)
+    alone = greedy(backend, SYSTEM)
+    greedy(backend, "x", 1)
+    again = backend.submit(_request(SYSTEM, max_tokens=24)).result()
+    assert again.usage.cached_tokens == 0
+    assert again.text == alone
+
+
+def test_tokens_drawn_on_several_threads_are_the_same(load, monkeypatch) -> None:
+    def answers(backend) -> list[str]:
+        asked = [_request(f"story {n}", max_tokens=24, temperature=0.9, seed=n) for n in range(4)]
+        return [generation.result().text for generation in [backend.submit(request) for request in asked]]
+
+    expected = answers(load())
+    backend = load()
+    drawn = []
+    draw = backend._engine._draw
+    monkeypatch.setattr("llama_pajamas_run_gguf.engine.engine._WORTH_THREADS", 0)
+    monkeypatch.setattr(backend._engine, "_draws", 3)
+    with ThreadPoolExecutor(3) as drawers:
+        monkeypatch.setattr(backend._engine, "_drawers", drawers)
+        monkeypatch.setattr(backend._engine, "_draw", lambda outputs: drawn.append(draw(outputs)) or drawn[-1])
+        assert answers(backend) == expected
+    assert any(len(tokens) > 2 for tokens in drawn)
