@@ -116,6 +116,14 @@ class Lane:
         """
         return self._pinned.take(size)
 
+    def zeros(self, shape: Sequence[int], dtype: npt.DTypeLike) -> DeviceArray:
+        """Memory as :meth:`empty` gives it, with zeros in it."""
+        made = self.empty(shape, dtype)
+        with _sdk.mapped(InferenceError, f"{self.session.path.name} failed", self.session.log):
+            if made.nbytes:
+                _sdk.cuda.memset_d8_async(made.address, 0, made.nbytes, self.stream)
+        return made
+
     def upload(self, array: npt.NDArray[Any], into: DeviceArray | None = None) -> DeviceArray:
         """Copy an array to the GPU, through pinned memory, without waiting.
 

@@ -15,7 +15,6 @@ from llama_pajamas_run_core.artifacts.vision.spec import Reading
 from llama_pajamas_run_core.errors import BadInput, PajamasError, Unsupported
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_core.whisper.sizes import Dimensions
-from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._device import GPU, find_device
 from llama_pajamas_run_tensorrt._session import Session
@@ -32,8 +31,7 @@ from llama_pajamas_run_tensorrt.export.layers import LayerDifference, compare_la
 from llama_pajamas_run_tensorrt.export.options import DEFAULT_BATCH, BuildOptions
 from llama_pajamas_run_tensorrt.export.quantize import quantized
 from llama_pajamas_run_tensorrt.export.reference import Reference
-from llama_pajamas_run_tensorrt.export.whisper import whisper_feeds, whisper_options
-from llama_pajamas_run_tensorrt.whisper_engines import whisper_sizes
+from llama_pajamas_run_tensorrt.export.whisper import whisper_feeds
 from llama_pajamas_run_tensorrt.whisper_engines import whisper_batch, whisper_dims, whisper_sizes
 
 #: Files beside a graph that a model needs at run time.
@@ -120,15 +118,12 @@ def export_model(
         Unsupported: TensorRT cannot read the graph, or an engine loses too much.
     """
     graphs = _graphs(model)
-    whisper = whisper_sizes(graphs[0].parent) if graphs[0].stem in ("encoder", "decoder") else None
-    if whisper is not None:
-        options = whisper_options(options, whisper)
     pictures = read_images(images) if isinstance(images, Path) else list(images or ())
     gpu = find_device(device)
     several = len(graphs) > 1
     if several and output.suffix == ".engine":
         raise BadInput(f"{model} holds several graphs: the output has to be a folder.", param="output")
-    work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent, whisper)
+    work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent)
     made = []
     for graph in graphs:
         target = output / f"{graph.stem}.engine" if several or output.suffix != ".engine" else output
@@ -151,7 +146,6 @@ class _Export:
     force: bool
     compare: bool
     progress: Progress
-    whisper: Dimensions | None = None
 
     def run(self, graph: Path, target: Path) -> Made:
         table = differences(_sdk.version())
@@ -179,7 +173,8 @@ class _Export:
                 progress=self.progress,
             )
         try:
-            return self._measured(Made(target, record, None), graph, plain, reading, options)
+            feeds = self._compared(plain, reading, record) if speech is None else whisper_feeds(graph, speech, options)
+            return self._measured(Made(target, record, None), list(feeds), plain, reading, options)
         except PajamasError:
             if not self.force:
                 target.unlink(missing_ok=True)
@@ -248,14 +243,9 @@ class _Export:
             yield {reading.pixels.name: batch}
 
     def _measured(
-        self, made: Made, graph: Path, plain: Surgery, reading: Reading | None, options: BuildOptions
+        self, made: Made, feeds: Sequence[Feeds], plain: Surgery, reading: Reading | None, options: BuildOptions
     ) -> Made:
         reference = Reference(plain.model)
-        most = made.record.profiles[0] if made.record.profiles else {}
-        if self.whisper is not None:
-            feeds = list(whisper_feeds(graph, self.whisper, options))
-        else:
-            feeds = list(self._compared(plain, reading, most))
         with Session(made.engine, device=self.gpu.index, graphs=False) as session:
             change = measure(
                 reference.run, session.infer, feeds, precision=options.precision, reading=reading, limit=self.limit
@@ -269,8 +259,9 @@ class _Export:
             layers = compare_layers(plain, options, self.gpu, feeds[0], self.progress)
         return Made(made.engine, record, change, layers)
 
-    def _compared(self, plain: Surgery, reading: Reading | None, profile: Mapping[str, Any]) -> Iterator[Feeds]:
+    def _compared(self, plain: Surgery, reading: Reading | None, record: EngineRecord) -> Iterator[Feeds]:
         """What graph and engine are compared on: pictures, else numbers made up within the profile."""
+        profile: Mapping[str, Any] = record.profiles[0] if record.profiles else {}
         if reading is not None and self.pictures:
             low, best, _ = profile.get(reading.pixels.name, ((1,), (reading.batch or 1,), (1,)))
             pictures = list(self.pictures[:_COMPARED])
