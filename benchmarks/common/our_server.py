@@ -1,8 +1,8 @@
-"""The server of run-core with one GGUF model, as a process of its own.
+"""The server of run-core with one model, as a process of its own.
 
     python benchmarks/common/our_server.py '{"model": "model.gguf", "options": {"n_ctx": 8192, "n_lanes": 16}}'
 
-Prints its address once it listens. ``options`` are load options of the GGUF backend.
+Prints its address once it listens. ``options`` are load options of the backend; ``runtime`` is "gguf" unless given.
 """
 
 import json
@@ -23,7 +23,8 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     catalogue = Catalogue(packages=False)
     catalogue.add_path(given["model"], MODEL)
-    planner = SelectionPlanner(detect(), installed(), prefer=("gguf",), options={MODEL: given["options"]})
+    prefer = (given.get("runtime", "gguf"),)
+    planner = SelectionPlanner(detect(), installed(), prefer=prefer, options={MODEL: given["options"]})
     pool = ModelPool(catalogue, planner, keep_alive=None)
     serve(pool, Settings(port=0, preload=(MODEL,)), ready=lambda url: print(url, flush=True))
 

@@ -4,8 +4,6 @@ PYTHONPATH=run-core/src:starter/src python starter/recipes/chat/reference_tokens
 """
 
 import argparse
-from collections import defaultdict
-from itertools import chain, zip_longest
 
 import numpy as np
 import torch
@@ -14,8 +12,7 @@ from rendering import Renderer
 from tokenizers import Tokenizer
 
 from llama_pajamas_starter.chat import checkpoint
-from llama_pajamas_starter.chat.families import held_out
-from llama_pajamas_starter.chat.sample import Sample
+from llama_pajamas_starter.chat.families import FAMILIES, samples
 from llama_pajamas_starter.fidelity.reference import SHIPPED, Answer, Reference, hash_of
 
 #: No seed of the other evaluations.
@@ -24,15 +21,15 @@ MAX_TOKENS = 160
 
 
 def prompts(count: int) -> list[list[int]]:
-    """Held-out conversations as token ids: one of each family, then another one of each, and so on."""
-    families: dict[str, list[Sample]] = defaultdict(list)
-    for sample in held_out(SEED, count // 10 + 1):
-        families[sample.family].append(sample)
-    turns = chain.from_iterable(zip_longest(*families.values()))
-    chosen = [sample for sample in turns if sample is not None][:count]
+    """Held-out conversations as token ids: one of each generator, then another one of each, and so on."""
     tokenizer, renderer = Tokenizer.from_file(str(checkpoint() / "tokenizer.json")), Renderer()
-    texts = [renderer.text(sample.prompt, sample.tools, prompt=True) for sample in chosen]
-    return [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    streams = [samples(SEED, "held-out", ((generator, 1.0),)) for generator, _ in FAMILIES]
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        for stream in streams:
+            sample = next(stream)
+            texts[renderer.text(sample.prompt, sample.tools, prompt=True)] = None
+    return [tokenizer.encode(text, add_special_tokens=False).ids for text in list(texts)[:count]]
 
 
 @torch.inference_mode()

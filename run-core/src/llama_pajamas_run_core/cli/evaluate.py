@@ -91,7 +91,11 @@ def _option(parameter: inspect.Parameter) -> inspect.Parameter:
 
 def _shown(name: str, rows: Iterable[Row]) -> list[Row]:
     """Print the table; the rows, once all are measured."""
-    measured = list(rows)
+    measured: list[Row] = []
+    with Console(stderr=True).status("measuring") as status:
+        for row in rows:
+            measured.append(row)
+            status.update(f"{row.model} {row.subject}: {row.what} {row.shown}")
     compares, says = any(row.subject for row in measured), any(row.note for row in measured)
     head = ["model", *(["runtime"] if compares else []), "what", "result", "floor", "cases", "seconds"]
     table = Table(*head, *(["note"] if says else []), title=f"Evaluation: {name}")

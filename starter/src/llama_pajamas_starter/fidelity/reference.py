@@ -76,7 +76,7 @@ class Reference:
             LoadError: it is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 arrays = {name: held[name] for name in held.files}
             about: dict[str, Any] = json.loads(arrays["about"].tobytes())
             prompts = _parts(arrays["prompts"], arrays["prompt_lengths"])
