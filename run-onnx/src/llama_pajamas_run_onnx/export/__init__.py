@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 #: What writes a checkpoint of each ``model_type``: "module:function", a :data:`Writer`.
 WRITERS: Final = {
+    "clip": "llama_pajamas_run_onnx.export.clip:write",
+    "clip_vision_model": "llama_pajamas_run_onnx.export.clip:write",
+    "deit": "llama_pajamas_run_onnx.export.vit:write",
+    "resnet": "llama_pajamas_run_onnx.export.resnet:write",
+    "vit": "llama_pajamas_run_onnx.export.vit:write",
     "whisper": "llama_pajamas_run_onnx.export.whisper:write",
 }
 #: What weights can be stored as.

@@ -42,8 +42,8 @@ class Checkpoint:
         self.folder = folder
         #: config.json.
         self.config = read_json(folder / "config.json")
-        #: preprocessor_config.json; empty where there is none.
-        self.preprocessor = read_json(folder / "preprocessor_config.json")
+        #: How images are prepared; empty where nothing tells.
+        self.preprocessor = _preprocessor(folder)
         self._places = self._find()
 
     @property
@@ -101,6 +101,14 @@ class Checkpoint:
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise LoadError(f"{self.folder / _INDEX} names {name!r}, outside its own folder, which is not allowed.")
         return path
+
+
+def _preprocessor(folder: Path) -> dict[str, Any]:
+    """preprocessor_config.json, or the part of processor_config.json that took its place in newer checkpoints."""
+    if (folder / "preprocessor_config.json").is_file():
+        return read_json(folder / "preprocessor_config.json")
+    part = read_json(folder / "processor_config.json").get("image_processor")
+    return part if isinstance(part, dict) else {}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -69,7 +69,9 @@ class Graph:
         self._weights[name] = np.asarray(array, order="C")
         return name
 
-    def constant(self, value: Array | Sequence[int] | Sequence[float] | float, dtype: type = np.float32) -> str:
+    def constant(
+        self, value: Array | Sequence[int] | Sequence[float] | float, dtype: npt.DTypeLike = np.float32
+    ) -> str:
         """Add a constant, once for all that are equal; returns its name."""
         array = np.asarray(value, dtype)
         key = hashlib.sha256(repr((array.dtype.str, array.shape)).encode() + array.tobytes()).digest()
@@ -91,6 +93,16 @@ class Graph:
         made = [f"{name}_out{index}" if outputs > 1 else f"{name}_out" for index in range(outputs)]
         self._nodes.append(helper.make_node(kind, list(inputs), made, name=name, **attributes))
         return made
+
+    @property
+    def inputs(self) -> dict[str, tuple[Size, ...]]:
+        """The inputs' shapes."""
+        return {value.name: _shape(value) for value in self._inputs}
+
+    @property
+    def outputs(self) -> dict[str, tuple[Size, ...]]:
+        """The outputs' shapes."""
+        return {value.name: _shape(value) for value in self._outputs}
 
     # The layers.
 
@@ -254,6 +266,10 @@ class Graph:
         )
         helper.set_model_props(model, dict(metadata or {}))
         return model
+
+
+def _shape(value: Any) -> tuple[Size, ...]:
+    return tuple(axis.dim_param or int(axis.dim_value) for axis in value.type.tensor_type.shape.dim)
 
 
 _SIMPLE: Final[Mapping[str, str]] = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "linear": "Identity"}

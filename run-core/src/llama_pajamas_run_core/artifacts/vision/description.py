@@ -1,13 +1,14 @@
 """What describes a vision model: its own configuration, Hugging Face's, or the metadata inside the graph."""
 
 import ast
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 from llama_pajamas_run_core.artifacts.vision.graph import VisionGraph, section
 from llama_pajamas_run_core.errors import LoadError, Unsupported
-from llama_pajamas_run_core.types.vision import Head
+from llama_pajamas_run_core.types.vision import Head, VisionSpec
 
 Resize = Literal["letterbox", "stretch", "crop"]
 Purpose = Literal["detect", "segment", "classify", "embed"]
@@ -28,6 +29,8 @@ _TASKS: Final[Mapping[str, Purpose]] = {
 RESIZES: Final[Mapping[str, Resize]] = {
     "letterbox": "letterbox", "stretch": "stretch", "crop": "crop", "center-crop": "crop",
 }  # fmt: skip
+#: The key in a graph's metadata under which a description stands that :func:`as_config` made, as JSON.
+DESCRIPTION: Final = "llama_pajamas"
 HEADS: Final[tuple[Head, ...]] = get_args(Head)
 
 
@@ -59,9 +62,40 @@ def described(graph: VisionGraph) -> Facts:
             return _from_hugging_face(graph)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise LoadError(f"The configuration beside {graph.path} is damaged: {error}.") from error
+    if DESCRIPTION in graph.metadata:
+        return _from_metadata(graph)
     if "names" in graph.metadata:
         return _from_ultralytics(graph)
     return Facts()
+
+
+def as_config(spec: VisionSpec) -> dict[str, Any]:
+    """How a model is used, in the words of the project's own config.json."""
+    return {
+        "task": next(task for task in ("segment", "detect", "classify", "embed") if task in spec.tasks),
+        "head": spec.head,
+        "labels": list(spec.labels),
+        "input": {
+            "width": spec.width,
+            "height": spec.height,
+            "resize": spec.resize,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "crop": spec.crop,
+        },
+    }
+
+
+def _from_metadata(graph: VisionGraph) -> Facts:
+    """The same description inside the file."""
+    told = graph.metadata[DESCRIPTION]
+    try:
+        config = json.loads(told) if isinstance(told, str) else told
+        if not isinstance(config["input"], dict):
+            raise ValueError("its input is no object")
+    except (ValueError, KeyError, TypeError) as error:
+        raise LoadError(f"The description in {graph.path} is damaged: {error}.") from error
+    return _from_config(replace(graph, config=config))
 
 
 def _from_config(graph: VisionGraph) -> Facts:
