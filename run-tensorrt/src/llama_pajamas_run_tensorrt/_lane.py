@@ -207,10 +207,10 @@ class Lane:
             profile = self._profile_for(shapes, complete=True)
             try:
                 bound = _Bound(self._new_context())
-            except (LoadError, OutOfMemory) as error:
+                self._configure(bound, profile, shapes)
+            except (LoadError, OutOfMemory, Unsupported) as error:
                 self.no_graphs = error.message
                 return None
-            self._configure(bound, profile, shapes)
             self._address(bound, {name: array.address for name, array in {**feeds, **into}.items()})
             self._execute(bound)  # TensorRT wants one run of a shape before it is captured
 
