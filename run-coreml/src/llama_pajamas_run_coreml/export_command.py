@@ -35,7 +35,7 @@ def export_coreml(
     std: Annotated[str | None, typer.Option(help="Divides each channel after that.")] = None,
     head: Annotated[str | None, typer.Option(help="How outputs are read: yolov8, logits, embedding, ...")] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="A .npy file of uint8 [n, height, width, 3] to measure the change on.")
+        Path | None, typer.Option(help="A .npy file, uint8, n x height x width x 3, to measure the change on.")
     ] = None,
     measure: Annotated[bool, typer.Option(help="Run the export, here, to say what it changed.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it is there.")] = False,

@@ -1,5 +1,7 @@
 """Smaller weights; what is computed with them stays what it was."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import coremltools.optimize.coreml as cto
@@ -7,13 +9,18 @@ import coremltools.optimize.coreml as cto
 from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_run_coreml.export.options import ExportOptions
 from llama_pajamas_run_coreml.export.package import quiet
+from llama_pajamas_run_coreml.export.palette import palette
 
 #: Tensors of fewer weights than this stay as they are: their scales would be as large as what is saved.
 _LEAST: Final = 1024
-#: Weights of a block that share a scale.
+#: Operations whose weights take 4 bits well. Tables that are looked up in are kept in 8: there no sum evens errors out.
+_PRODUCTS: Final = frozenset({"linear", "conv", "matmul", "conv_transpose"})
+#: Weights of a block that share a scale, as near to this as the tensor's size allows.
 _BLOCK: Final = 32
-#: Channels that share a table, where the target knows more than one table for a tensor.
-_GROUP: Final = 16
+#: Channels that share a table, where the target knows more than one for a tensor, the first that divides them.
+_GROUPS: Final = (16, 12, 8, 24, 32)
+#: A table for fewer weights than this would weigh as much as it saves.
+_TABLE: Final = 1024
 
 
 def compress(model: Any, options: ExportOptions) -> Any:
@@ -26,34 +33,48 @@ def compress(model: Any, options: ExportOptions) -> Any:
         return model
     try:
         with quiet():
+            config = cto.OptimizationConfig(op_name_configs=dict(_configs(model, options)))
             if options.compression.startswith("palette"):
-                return cto.palettize_weights(model, cto.OptimizationConfig(global_config=_palette(options)))
-            return cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=_linear(options)))
+                return cto.palettize_weights(model, config)
+            return cto.linear_quantize_weights(model, config)
     except Exception as error:  # coremltools raises errors of every kind
         raise LoadError(f"The weights could not be compressed: {error}.") from error
 
 
-def _linear(options: ExportOptions) -> Any:
-    if options.compression == "int4":
-        return cto.OpLinearQuantizerConfig(
-            mode="linear_symmetric",
-            dtype="int4",
-            granularity="per_block",
-            block_size=_BLOCK,
-            weight_threshold=_LEAST,
-        )
-    return cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", weight_threshold=_LEAST)
+def _configs(model: Any, options: ExportOptions) -> Iterator[tuple[str, Any]]:
+    """How each weight is stored, by its name."""
+    for name, weight in cto.get_weights_metadata(model, weight_threshold=_LEAST).items():
+        multiplied = any(child.op_type in _PRODUCTS for child in weight.child_ops)
+        if options.compression.startswith("palette"):
+            bits = int(options.compression.removeprefix("palette")) if multiplied else 8
+            yield name, _palette(weight.val.shape, bits, options)
+        else:
+            yield name, _linear(weight.val.shape, options.compression == "int4" and multiplied)
 
 
-def _palette(options: ExportOptions) -> Any:
-    bits = int(options.compression.removeprefix("palette"))
-    # A table for each few channels costs little beside 4 or 6 bits a weight, and a lot beside 8.
-    if options.is_new and bits < 8:
-        return cto.OpPalettizerConfig(
-            mode="kmeans",
-            nbits=bits,
-            granularity="per_grouped_channel",
-            group_size=_GROUP,
-            weight_threshold=_LEAST,
-        )
-    return cto.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=_LEAST)
+def _linear(shape: tuple[int, ...], halved: bool) -> Any:
+    """8-bit integers with a scale for each channel; or 4-bit ones with a scale for each block of a channel's inputs."""
+    block = _divisor(shape[1]) if halved and len(shape) > 1 else None
+    if block is None:
+        return cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", weight_threshold=_LEAST)
+    return cto.OpLinearQuantizerConfig(
+        mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=block, weight_threshold=_LEAST
+    )
+
+
+def _divisor(size: int) -> int | None:
+    """What divides a size and is nearest to the wanted block; None where nothing does that is worth a scale."""
+    fitting = [one for one in range(_BLOCK // 2, 2 * _BLOCK + 1) if size % one == 0]
+    return min(fitting, key=lambda one: abs(one - _BLOCK), default=None)
+
+
+def _palette(shape: tuple[int, ...], bits: int, options: ExportOptions) -> Any:
+    common = {"mode": "custom", "lut_function": partial(palette, bits=bits), "weight_threshold": _LEAST}
+    weights = 1
+    for size in shape:
+        weights *= size
+    for group in _GROUPS:
+        # A table for each few channels costs little beside 4 or 6 bits a weight, and a lot beside 8.
+        if options.is_new and bits < 8 and shape[0] % group == 0 and weights // shape[0] * group >= _TABLE:
+            return cto.OpPalettizerConfig(**common, granularity="per_grouped_channel", group_size=group, channel_axis=0)
+    return cto.OpPalettizerConfig(**common)

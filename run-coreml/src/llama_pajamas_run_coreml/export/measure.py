@@ -18,8 +18,6 @@ from llama_pajamas_run_coreml.export.report import Change
 
 Array = npt.NDArray[Any]
 
-#: Two vectors whose cosine is above this count as the same.
-_SAME: Final = 0.999
 #: Places of a detector that are compared in each picture: those where it is surest.
 _PLACES: Final = 100
 #: Tokens that a speech model is asked for.
@@ -61,7 +59,9 @@ def measure_images(reference: Path, package: Path, about: VisionDescription, sho
         agreed.append(_agreement(about, left, right))
     what = "pictures" if about.spec.head not in ("yolov8", "yolov8-seg") else "places"
     together = np.concatenate(agreed)
-    return Change(len(together), float(together.mean()), float(np.mean(cosines)), what)
+    return Change(
+        len(together) or len(cosines), float(together.mean()) if len(together) else None, float(np.mean(cosines)), what
+    )
 
 
 def _fed(picture: Image, about: VisionDescription) -> Array:
@@ -74,7 +74,7 @@ def _fed(picture: Image, about: VisionDescription) -> Array:
 
 
 def _agreement(about: VisionDescription, left: Array, right: Array) -> Array:
-    """For each answer in a picture whether it is the same."""
+    """For each answer in a picture whether it is the same; empty for a vector."""
     if about.spec.head in ("logits", "probabilities"):
         return np.array([left.argmax() == right.argmax()])
     classes = len(about.spec.labels)
@@ -84,7 +84,7 @@ def _agreement(about: VisionDescription, left: Array, right: Array) -> Array:
         surest = np.argsort(-left.max(0), kind="stable")[:_PLACES]
         same: Array = left[:, surest].argmax(0) == right[:, surest].argmax(0)
         return same
-    return np.array([_cosine(left, right) > _SAME])
+    return np.zeros(0, bool)
 
 
 def measure_texts(reference: Path, package: Path, about: TextDescription) -> Change:
@@ -107,7 +107,7 @@ def measure_texts(reference: Path, package: Path, about: TextDescription) -> Cha
             feed[about.mask] = (np.arange(about.length) < length).astype(np.int32)[None].repeat(len(ids), 0)
         left, right = (one.predict(feed)[about.output][0] for one in (before, after))
         cosines.append(_cosine(left, right))
-    return Change(len(cosines), float(np.mean(np.array(cosines) > _SAME)), float(np.mean(cosines)), "texts")
+    return Change(len(cosines), None, float(np.mean(cosines)), "texts")
 
 
 def measure_speech(
@@ -138,7 +138,7 @@ def measure_speech(
         same.append(left.argmax() == right.argmax())
         near.append(_cosine(left, right))
         token = opening[place + 1] if place + 1 < len(opening) else int(left.argmax())
-    encoder = Change(len(cosines), float(np.mean(np.array(cosines) > _SAME)), float(np.mean(cosines)), "outputs")
+    encoder = Change(len(cosines), None, float(np.mean(cosines)), "outputs")
     return encoder, Change(len(same), float(np.mean(same)), float(np.mean(near)), "tokens")
 
 

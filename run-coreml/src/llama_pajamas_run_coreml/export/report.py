@@ -10,18 +10,19 @@ class Change:
 
     Attributes:
         places: answers that were compared.
-        agreement: share of them with the same likeliest class, object or token.
+        agreement: share of them with the same likeliest class, object or token; None for vectors.
         cosine: mean cosine of the outputs.
         what: what an answer is ("images", "tokens").
     """
 
     places: int
-    agreement: float
+    agreement: float | None
     cosine: float
     what: str
 
     def __str__(self) -> str:
-        return f"the same at {self.agreement:.1%} of {self.places} {self.what}, cosine {self.cosine:.5f}"
+        same = "" if self.agreement is None else f"the same at {self.agreement:.1%} of {self.places} {self.what}, "
+        return f"{same}cosine {self.cosine:.5f}"
 
 
 @dataclass(frozen=True, slots=True)
