@@ -5,6 +5,7 @@ import base64
 import numpy as np
 import pytest
 
+from llama_pajamas_run_core.dsp.outlines import from_coco_rle
 from llama_pajamas_run_core.server.settings import Limits, Settings
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +59,38 @@ async def test_options(client, png):
     assert await found(classes="0,1") == 1
     body = {"image": encoded(png()), "classes": ["red", 2]}
     assert len((await client.post(DETECT, json=body)).json()["data"]) == 1
+
+
+async def test_masks_as_coco_has_them(client, png):
+    data = png()
+    reply = (await client.post(DETECT, files={"file": data}, data={"masks": "rle"})).json()
+    assert reply["model"] == "colour-segmenter"
+    (found,) = reply["data"]
+    mask = from_coco_rle(found["segmentation"])
+    assert found["segmentation"]["size"] == [100, 200]
+    assert mask.area == found["area"]
+    drawn = np.zeros((100, 200), bool)
+    drawn[30:70, 20:80] = True
+    # The model sees a third of the pixels across: an edge may be two of them off.
+    assert np.count_nonzero(mask.full() != drawn) < 0.2 * drawn.sum()
+    body = {"image": encoded(data), "masks": "polygons", "model": "colour-segmenter"}
+    (found,) = (await client.post(DETECT, json=body)).json()["data"]
+    (ring,) = found["segmentation"]
+    corners = np.array(ring).reshape(-1, 2)
+    assert found["area"] == mask.area
+    np.testing.assert_allclose(corners.min(axis=0), [20, 30], atol=2.5)
+    np.testing.assert_allclose(corners.max(axis=0), [80, 70], atol=2.5)
+    (bare,) = (await client.post(DETECT, json={"image": encoded(data), "model": "colour-segmenter"})).json()["data"]
+    assert set(bare) == {"class_id", "label", "confidence", "box"}
+    assert bare["box"] == found["box"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"), [({"masks": "png"}, "masks"), ({"masks": "rle", "model": "colour-detector"}, "model")]
+)
+async def test_masks_that_cannot_be(client, png, fields, param):
+    response = await client.post(DETECT, files={"file": png()}, data=fields)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
 async def test_the_shape_of_localai(client, png):

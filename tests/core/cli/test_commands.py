@@ -5,14 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import onnx_graphs
 
 from llama_pajamas_run_core.artifacts.catalogue import Catalogue
 from llama_pajamas_run_core.cli import app as cli
 from llama_pajamas_run_core.codecs.audio import decode_audio
+from llama_pajamas_run_core.codecs.image import decode_image, encode_image
+from llama_pajamas_run_core.dsp.outlines import from_coco_rle
 from llama_pajamas_run_core.errors import BadInput, UnknownModel
 from llama_pajamas_run_core.evaluation import Row
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.types.tasks import Task
+from llama_pajamas_run_core.types.vision import Image
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
@@ -56,14 +60,40 @@ def test_what_is_spoken_is_transcribed_and_answered(tmp_path: Path, capsys: pyte
     assert decode_audio(answer.read_bytes()).duration > 1
 
 
-def test_pictures_are_detected_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_are_detected_and_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run("detect", str(EXAMPLES / "scene.png"), "--json") == 0
     found = json.loads(capsys.readouterr().out)["detections"]
     assert {one["label"] for one in found} == {"boat", "house", "fish"}
+    assert run("detect", str(EXAMPLES / "scene.png"), "--draw", str(tmp_path / "drawn")) == 0
+    assert "house" in capsys.readouterr().out
+    before, after = (decode_image((at / "scene.png").read_bytes()) for at in (EXAMPLES, tmp_path / "drawn"))
+    changed = (before.pixels != after.pixels).any(axis=2)
+    assert before.pixels.shape == after.pixels.shape
+    assert 200 < np.count_nonzero(changed) < 0.1 * changed.size
     assert run("detect", str(EXAMPLES / "scene.png"), "--ask", "How many objects are there?") == 0
     assert capsys.readouterr().out == "There are three objects.\n"
     assert run("classify", str(EXAMPLES / "star.png"), "--top", "1") == 0
     assert "star" in capsys.readouterr().out
+
+
+def test_masks_are_told_and_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    metadata = {"names": repr(dict(enumerate(onnx_graphs.COLOURS))), "task": "segment", "imgsz": "[64, 64]"}
+    model = onnx_graphs.segmenter(tmp_path / "model.onnx", metadata=metadata)
+    picture = Image(onnx_graphs.scene(bottom_right="green"))
+    (tmp_path / "green.png").write_bytes(encode_image(picture))
+    asked = ("detect", str(tmp_path / "green.png"), "--model", str(model), "--masks")
+    assert run(*asked, "--json") == 0
+    (one,) = json.loads(capsys.readouterr().out)["detections"]
+    assert one["label"] == "green"
+    assert one["segmentation"]["size"] == [64, 64]
+    assert one["area"] == from_coco_rle(one["segmentation"]).area == 28 * 28
+    assert run(*asked, "--draw", str(tmp_path)) == 0
+    assert "784 pixels" in capsys.readouterr().out
+    tinted = decode_image((tmp_path / "green.png").read_bytes()).pixels
+    assert (tinted[40, 40] != picture.pixels[40, 40]).any()
+    assert (tinted[10, 10] == picture.pixels[10, 10]).all()
+    assert run("detect", str(EXAMPLES / "scene.png"), "--masks", "--model", "starter-detect") == 1
+    assert "does not segment" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

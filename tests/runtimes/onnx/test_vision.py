@@ -15,6 +15,7 @@ pytest.importorskip("onnx")
 from support import onnx_graphs as graphs
 
 import llama_pajamas_starter
+from llama_pajamas_run_core.artifacts.vision.spec import as_config
 from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, TooLarge, Unsupported
 from llama_pajamas_run_core.testing.vision import VisionContract
 from llama_pajamas_run_core.types.vision import Image
@@ -54,6 +55,25 @@ class TestEmbedder(VisionContract):
     def make_backend(cls, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], ONNXVisionBackend]:
         folder = _clip(tmp_path_factory.mktemp("embedder"))
         return lambda: ONNXVisionBackend(folder)
+
+
+class TestSegmenter(VisionContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make_backend(cls, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], ONNXVisionBackend]:
+        facts = {**YOLO, "task": "segment"}
+        model = graphs.segmenter(tmp_path_factory.mktemp("segmenter") / "model.onnx", metadata=facts)
+        return lambda: ONNXVisionBackend(model)
+
+
+class TestLists(VisionContract):
+    """Boxes, labels and scores in outputs of their own, one image at a time."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make_backend(cls, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], ONNXVisionBackend]:
+        model = graphs.lists(tmp_path_factory.mktemp("lists") / "model.onnx")
+        return lambda: ONNXVisionBackend(model, task="detect", labels=graphs.COLOURS)
 
 
 @pytest.mark.parametrize("name", ["detect", "classify", "embed"])
@@ -118,6 +138,88 @@ def test_a_head_that_suppresses_doubles_itself(tmp_path: Path) -> None:
 def test_masks_of_a_segmentation_model_are_left_out(tmp_path: Path) -> None:
     model = graphs.detector(tmp_path / "model.onnx", metadata={**YOLO, "task": "segment"}, extra=32)
     assert _detect(model, graphs.scene(top_left="green")) == [("green", 2, 2, 30, 30)]
+
+
+@pytest.mark.parametrize("layout", ["plain", "half", "transposed", "batch of one", "end to end"])
+def test_masks_of_every_layout(tmp_path: Path, layout: str) -> None:
+    model = graphs.segmenter(
+        tmp_path / "model.onnx",
+        metadata={**YOLO, "task": "segment"},
+        half=layout == "half",
+        transposed=layout == "transposed",
+        batch=1 if layout == "batch of one" else "batch",
+        end_to_end=layout == "end to end",
+    )
+    options = {"head": "nms-seg"} if layout == "end to end" else {}
+    pixels = graphs.scene(top_left="green", width=128, height=128)
+    with ONNXVisionBackend(model, **options) as backend:
+        assert backend.spec.tasks == {"detect", "segment"}
+        for images in ([Image(pixels)], [Image(graphs.scene()), Image(pixels)]):
+            found = backend.segment(images)[-1]
+            (one,) = found
+            assert one.label == "green"
+            rows, columns = np.nonzero(one.mask.full())
+            # Its box without its colour's blurred edge, twice as large as in the input.
+            assert (rows.min(), columns.min(), rows.max(), columns.max()) == (4, 4, 59, 59)
+            assert one.mask.area == 56 * 56
+        (bare,) = backend.detect([Image(pixels)])[0]
+        assert bare.mask is None
+
+
+def test_a_segmentation_model_as_a_detector(tmp_path: Path) -> None:
+    model = graphs.segmenter(tmp_path / "model.onnx", metadata={**YOLO, "task": "segment"})
+    with ONNXVisionBackend(model, head="yolov8") as backend:
+        assert backend.spec.tasks == {"detect"}
+        assert [one.label for one in backend.detect([Image(graphs.scene(top_left="blue"))])[0]] == ["blue"]
+        with pytest.raises(Unsupported, match="does not segment"):
+            backend.segment([Image(graphs.scene())])
+    with pytest.raises(LoadError, match="3 classes.*2 labels"):
+        ONNXVisionBackend(model, labels=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "head", "together"),
+    [({}, "boxes", False), ({"batched": True}, "boxes", True), ({"counted": True}, "efficient-nms", True)],
+)
+def test_boxes_in_outputs_of_their_own(tmp_path: Path, layout: dict, head: str, together: bool) -> None:
+    model = graphs.lists(tmp_path / "model.onnx", **layout)
+    with ONNXVisionBackend(model, task="detect", labels=graphs.COLOURS) as backend:
+        assert (backend.spec.head, backend.spec.dynamic_batch) == (head, together)
+        pixels = graphs.scene(top_left="red", bottom_right="blue", width=128, height=128)
+        for images in ([Image(pixels)], [Image(graphs.scene(top_left="green")), Image(pixels)]):
+            found = [(one.label, one.box.x1, one.box.y2) for one in backend.detect(images)[-1]]
+            assert found == [("red", 4.0, 60.0), ("blue", 68.0, 124.0)][: 1 if head == "efficient-nms" else 2]
+
+
+def test_a_free_size_is_named(tmp_path: Path) -> None:
+    model = graphs.lists(tmp_path / "model.onnx", size="side")
+    with pytest.raises(BadInput, match="size="):
+        ONNXVisionBackend(model, task="detect", labels=graphs.COLOURS)
+    with ONNXVisionBackend(model, task="detect", labels=graphs.COLOURS, size=64) as backend:
+        assert [one.label for one in backend.detect([Image(graphs.scene(top_left="red"))])[0]] == ["red"]
+
+
+@pytest.mark.parametrize("head", ["boxes", "efficient-nms", "yolov8-seg", "nms-seg", "logits"])
+def test_a_head_that_the_outputs_are_not(tmp_path: Path, head: str) -> None:
+    model = graphs.detector(tmp_path / "model.onnx", metadata=YOLO)
+    with pytest.raises(LoadError, match=f"head '{head}'.*output0"):
+        ONNXVisionBackend(model, head=head)
+
+
+@pytest.mark.parametrize("does", ["detect", "segment", "classify", "embed"])
+def test_a_spec_in_the_projects_own_words_is_read_as_the_same(tmp_path: Path, does: str) -> None:
+    if does in ("detect", "segment"):
+        make = graphs.detector if does == "detect" else graphs.segmenter
+        model, options = make(tmp_path / "model.onnx", metadata={**YOLO, "task": does}), {}
+    else:
+        model = graphs.colour_meter(tmp_path / "model.onnx")
+        options = {"task": does, "mean": (0.5, 0.4, 0.3), "std": 0.25, "crop": 0.875}
+        options |= {"labels": graphs.COLOURS} if does == "classify" else {}
+    with ONNXVisionBackend(model, **options) as backend:
+        spec = backend.spec
+    (tmp_path / "config.json").write_text(json.dumps(as_config(spec)))
+    with ONNXVisionBackend(model) as backend:
+        assert backend.spec == spec
 
 
 @pytest.mark.parametrize("task", ["obb", "depth"])

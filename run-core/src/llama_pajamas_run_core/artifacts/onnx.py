@@ -23,8 +23,8 @@ _EXTERNAL_DATA: Final = 13
 _KEY, _VALUE = 1, 2
 #: Words by which configurations and metadata tell what a vision model does.
 _SIGNS: Final = (
-    ("detect", "detect"), ("segment", "detect"), ("pose", "detect"), ("obb", "detect"), ("yolo", "detect"),
-    ("classif", "classify"), ("embed", "embed"), ("clip", "embed"),
+    ("detect", "detect"), ("segment", "detect"), ("segment", "segment"), ("pose", "detect"), ("obb", "detect"),
+    ("yolo", "detect"), ("classif", "classify"), ("embed", "embed"), ("clip", "embed"),
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def vision_abilities(path: str | PathLike[str]) -> frozenset[str]:
         path: the ONNX file or TensorRT engine, or the folder it lies in.
 
     Returns:
-        some of "detect", "classify", "embed" and "embed_text"; empty where nothing tells.
+        some of "detect", "segment", "classify", "embed" and "embed_text"; empty where nothing tells.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent

@@ -330,11 +330,11 @@ class FakeTTS(FakeLoad, TTSBackend):
 class FakeVision(FakeLoad, VisionBackend):
     """A fake look at colours. Its classes are red, green and blue.
 
-    It detects the rectangle of one pure colour, classifies by the mean colour, and embeds pictures and colour names in
-    one space.
+    It detects the rectangle of one pure colour, or segments its pixels, classifies by the mean colour, and embeds
+    pictures and colour names in one space.
 
     Load options:
-        does: "detect", "classify" or "embed".
+        does: "detect", "segment", "classify" or "embed".
         pace: seconds for each batch.
     """
 
@@ -343,7 +343,7 @@ class FakeVision(FakeLoad, VisionBackend):
 
     def _load(self, path: Path, *, does: str = "detect", pace: float = 0.0, **how: Any) -> None:
         self._pretend_to_load(path, **how)
-        if does not in ("detect", "classify", "embed"):
+        if does not in ("detect", "segment", "classify", "embed"):
             raise LoadError(f"{path}: a fake look does not {does}.")
         self._does, self._pace = does, pace
 
@@ -351,22 +351,31 @@ class FakeVision(FakeLoad, VisionBackend):
     def spec(self) -> VisionSpec:
         tasks: dict[str, frozenset[VisionTask]] = {
             "detect": frozenset({"detect"}),
+            "segment": frozenset({"detect", "segment"}),
             "classify": frozenset({"classify"}),
             "embed": frozenset({"embed", "embed_text"}),
         }
         if self._does == "detect":
             return VisionSpec(tasks["detect"], 64, 64, "letterbox", labels=self.LABELS, head="nms")
+        if self._does == "segment":
+            return VisionSpec(tasks["segment"], 64, 64, "letterbox", labels=self.LABELS, head="nms-seg")
         if self._does == "classify":
             return VisionSpec(tasks["classify"], 16, 16, "stretch", labels=self.LABELS, head="logits")
         return VisionSpec(tasks["embed"], 16, 16, "stretch", head="embedding")
 
     def _infer(self, batch: npt.NDArray[np.float32]) -> Sequence[npt.NDArray[Any]]:
         time.sleep(self._pace)
-        if self._does == "detect":
+        if self._does in ("detect", "segment"):
             found = [_rectangles(picture) for picture in batch]
             most = max(len(boxes) for boxes in found)
             padded = [boxes + [[0.0] * 6] * (most - len(boxes)) for boxes in found]
-            return [np.array(padded, np.float32).reshape(len(batch), most, 6)]
+            table = np.array(padded, np.float32).reshape(len(batch), most, 6)
+            if self._does == "detect":
+                return [table]
+            # Each colour's own prototype: above 0 where the picture has just that colour.
+            colours = np.stack([np.stack([_pure(picture, channel) for channel in range(3)]) for picture in batch])
+            weights = np.eye(3, dtype=np.float32)[table[..., 5].astype(int)]
+            return [np.concatenate([table, weights], axis=2), colours - np.float32(0.5)]
         colours = batch.mean(axis=(2, 3))
         return [colours * 10 if self._does == "classify" else colours]
 
@@ -420,6 +429,7 @@ def fake_catalogue(root: Path, *entries: ModelEntry) -> Catalogue:
         fake_entry("counter", Task.STT, aliases=("whisper-1",), default=True),
         fake_entry("tones", Task.TTS, aliases=("tts-1",), default=True),
         fake_entry("colour-detector", Task.VISION, default=True, abilities=frozenset({"detect"})),
+        fake_entry("colour-segmenter", Task.VISION, abilities=frozenset({"detect", "segment"})),
         fake_entry("colour-classifier", Task.VISION, abilities=frozenset({"classify"})),
         fake_entry("colour-embedder", Task.VISION, abilities=frozenset({"embed", "embed_text"})),
     ):
@@ -435,6 +445,7 @@ def fake_planner(options: Mapping[str, Mapping[str, Any]] | None = None) -> Plan
     """
     standard: dict[str, dict[str, Any]] = {
         "echo-omni": {"omni": True},
+        "colour-segmenter": {"does": "segment"},
         "colour-classifier": {"does": "classify"},
         "colour-embedder": {"does": "embed"},
     }
@@ -529,12 +540,18 @@ def _rectangles(picture: npt.NDArray[np.float32]) -> list[list[float]]:
     """The rectangle around all pixels of each pure colour: x1, y1, x2, y2, score, class."""
     found: list[list[float]] = []
     for channel in range(3):
-        others = [picture[other] for other in range(3) if other != channel]
-        rows, columns = np.nonzero((picture[channel] > 0.8) & (others[0] < 0.3) & (others[1] < 0.3))
+        rows, columns = np.nonzero(_pure(picture, channel))
         if len(rows):
             box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             found.append([*map(float, box), 0.9 - 0.1 * channel, float(channel)])
     return found
+
+
+def _pure(picture: npt.NDArray[np.float32], channel: int) -> npt.NDArray[np.bool_]:
+    """Where a picture [3, h, w] has one colour alone."""
+    others = [picture[other] for other in range(3) if other != channel]
+    alone: npt.NDArray[np.bool_] = (picture[channel] > 0.8) & (others[0] < 0.3) & (others[1] < 0.3)
+    return alone
 
 
 def _number(value: int) -> str:

@@ -47,18 +47,24 @@ def _accepts(json: type[BaseModel], form: type[BaseModel]) -> dict[str, Any]:
 
 @router.post("/images/detect", openapi_extra=_accepts(wire.DetectRequest, wire.DetectForm))
 async def detect(request: Request, services: Served) -> Response:
-    """Find objects in a picture."""
+    """Find objects in a picture; with ``masks`` the pixels that are each one's own too."""
     body = await _body(request, services, wire.DetectRequest, wire.DetectForm)
-    entry = services.model_for(Task.VISION, body.model, "detect")
+    entry = services.model_for(Task.VISION, body.model, body.ability)
     clock = _Clock()
     image = await _image(body, services)
     clock.lap("decode")
 
     def work(vision: VisionBackend) -> list[Detection]:
-        return vision.detect([image], body.to_core(vision.spec.labels))[0]
+        look = vision.detect if body.masks is None else vision.segment
+        return look([image], body.to_core(vision.spec.labels))[0]
 
     found = await _look(request, services, entry, work, clock)
-    return Json(wire.detections(entry.id, image, found, clock.laps))
+    if body.masks is None:
+        return Json(wire.detections(entry.id, image, found, clock.laps))
+    shapes = await services.workers.decode(
+        lambda: dump(wire.detections(entry.id, image, found, clock.laps, masks=body.masks))
+    )
+    return Response(shapes, media_type="application/json")
 
 
 @router.post("/detection")

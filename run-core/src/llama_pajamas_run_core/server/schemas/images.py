@@ -1,15 +1,18 @@
 """``/v1/images/detect``, ``/classify`` and ``/embed``, and LocalAI's ``/v1/detection``."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from llama_pajamas_run_core.dsp.outlines import coco_rle, outlines
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.server.schemas.base import Int, Wire
 from llama_pajamas_run_core.server.schemas.embeddings import Encoding
-from llama_pajamas_run_core.types.vision import Classification, Detection, DetectOptions, Image
+from llama_pajamas_run_core.types.vision import Classification, Detection, DetectOptions, Image, Mask
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+#: How masks are told: COCO's compressed run lengths, or polygons.
+MaskForm = Literal["rle", "polygons"]
 
 
 class DetectFields(BaseModel):
@@ -20,6 +23,12 @@ class DetectFields(BaseModel):
     iou: Fraction | None = None
     max_detections: Annotated[Int, Field(ge=1, le=10_000)] | None = None
     classes: Annotated[list[str | Int], Field(max_length=1000)] | None = None
+    masks: MaskForm | None = None
+
+    @property
+    def ability(self) -> Literal["detect", "segment"]:
+        """What a model has to be able to do."""
+        return "detect" if self.masks is None else "segment"
 
     def to_core(self, labels: tuple[str, ...]) -> DetectOptions:
         """The core's options.
@@ -119,7 +128,9 @@ class ImageEmbedForm(BaseModel):
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
 
-def detections(model: str, image: Image, found: list[Detection], timing: dict[str, float]) -> dict[str, Any]:
+def detections(
+    model: str, image: Image, found: list[Detection], timing: dict[str, float], *, masks: MaskForm | None = None
+) -> dict[str, Any]:
     """What was found, the surest first, in the upright picture's own pixels."""
     data = [
         {
@@ -127,10 +138,21 @@ def detections(model: str, image: Image, found: list[Detection], timing: dict[st
             "label": item.label,
             "confidence": round(item.confidence, 6),
             "box": {name: round(float(getattr(item.box, name)), 3) for name in ("x1", "y1", "x2", "y2")},
+            **_shape(item.mask, masks),
         }
         for item in sorted(found, key=lambda item: -item.confidence)
     ]
     return {"object": "list", "model": model, "image": _size(image), "data": data, "timing": timing}
+
+
+def _shape(mask: Mask | None, form: MaskForm | None) -> dict[str, Any]:
+    """A mask as COCO's annotations have it: ``segmentation``, either of its forms, and ``area`` in pixels."""
+    if mask is None or form is None:
+        return {}
+    if form == "rle":
+        return {"segmentation": coco_rle(mask), "area": mask.area}
+    polygons = [ring.reshape(-1).tolist() for ring in outlines(mask)]
+    return {"segmentation": polygons, "area": mask.area}
 
 
 def local_detections(found: list[Detection]) -> dict[str, Any]:
