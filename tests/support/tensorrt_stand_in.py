@@ -808,6 +808,11 @@ class BuilderConfig:
         self.profiles.append(profile)
         return len(self.profiles) - 1
 
+    def set_calibration_profile(self, profile: OptimizationProfile) -> bool:
+        assert self._trt.flavour != "11"
+        self.calibration = profile
+        return True
+
     def create_timing_cache(self, data: bytes) -> TimingCache:
         return TimingCache(bytes(data))
 
@@ -849,7 +854,7 @@ class Builder:
             return None
         assert network.model is not None
         if getattr(config, "int8_calibrator", None) is not None:
-            self._calibrate(network, config.int8_calibrator)
+            self._calibrate(network, config.int8_calibrator, config)
         self._report(config)
         shared = trt.flavour != "8.6" or trt.PreviewFeature.PROFILE_SHARING_0806 in config.previews
         profiles = [profile.shapes for profile in config.profiles] if dynamic else []
@@ -865,7 +870,7 @@ class Builder:
             assert all(monitor.step_complete("Building Engine", step) for step in range(2))
             monitor.phase_finish("Building Engine")
 
-    def _calibrate(self, network: Network, calibrator: Any) -> None:
+    def _calibrate(self, network: Network, calibrator: Any, config: BuilderConfig) -> None:
         if calibrator.read_calibration_cache() is not None:
             return
         names = [network.get_input(i).name for i in range(network.num_inputs)]
@@ -873,6 +878,7 @@ class Builder:
         batches = 0
         while (addresses := calibrator.get_batch(names)) is not None:
             assert len(addresses) == len(names)
+            assert config.calibration.shapes[names[0]][0][0] == calibrator.get_batch_size()
             batches += 1
         self._trt.calibrated = batches
         calibrator.write_calibration_cache(f"stand-in: {batches} batches".encode())

@@ -5,6 +5,7 @@ Everything else asks this module for them (``_sdk.tensorrt``, ``_sdk.cuda``) whe
 
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,34 +56,41 @@ class Log(Protocol):
 
 
 def make_log() -> Any:
-    """A :class:`Log` that TensorRT takes as its logger."""
-    return _log_class(tensorrt)()
+    """The :class:`Log` of this process, which TensorRT takes as its logger.
+
+    There is one, and it stays: TensorRT goes on using the first logger it was given, whoever gave it.
+    """
+    return _log_of(tensorrt)
 
 
 @cache
-def _log_class(module: Any) -> type:
+def _log_of(module: Any) -> Any:
     class Messages(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
-            self._said: deque[str] = deque(maxlen=4)
+            # By thread, so that models that are used at the same time are not told each other's errors.
+            self._said: dict[int, deque[str]] = {}
 
-        def log(self, severity: Any, message: str) -> None:  # from any of TensorRT's threads
+        def log(self, severity: Any, message: str) -> None:  # from any thread, also TensorRT's own
             text = " ".join(str(message).split())
             if severity in (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR):
-                self._said.append(text)
+                self._said.setdefault(threading.get_ident(), deque(maxlen=4)).append(text)
             logger.debug("tensorrt: %s", text)
 
         @property
         def errors(self) -> bool:
-            return bool(self._said)
+            return threading.get_ident() in self._said
 
         def told(self) -> str:
-            said = "; ".join(dict.fromkeys(self._said))
-            self._said.clear()
+            mine = self._said.pop(threading.get_ident(), None)
+            if mine is None:  # perhaps one of TensorRT's own threads said it
+                mine = deque(text for said in list(self._said.values()) for text in said)
+                self._said.clear()
+            said = "; ".join(dict.fromkeys(mine))
             said = said[:600] + "..." if len(said) > 600 else said
             return said.rstrip(".") or "TensorRT says no more"
 
-    return Messages
+    return Messages()
 
 
 @contextmanager

@@ -20,11 +20,14 @@ Three ways to use it, from plain to fast::
 All work of a lane goes on ``lane.stream``, a stream that does not wait for CUDA's default stream.
 """
 
+import atexit
+import ctypes
 import logging
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +59,8 @@ logger = logging.getLogger(__name__)
 _HEADROOM: Final = 64 << 20
 #: Seconds after which an engine that is looked at in another process is given up.
 _PROBE_SECONDS: Final = 300
+#: Seconds that the end of the process waits for a run.
+_LEAVE_SECONDS: Final = 2.0
 _TYPES: Final[Mapping[str, type[np.generic]]] = {
     "FLOAT": np.float32,
     "HALF": np.float16,
@@ -127,6 +132,7 @@ class Session:
             except BaseException:
                 self._close()
                 raise
+        _sessions.add(self)
 
     @property
     def record(self) -> EngineRecord | None:
@@ -290,11 +296,38 @@ class Session:
         for name in ("engine", "_runtime", "log"):
             self.__dict__.pop(name, None)
 
+    def _leave(self) -> None:
+        """At the end of the process: close, or where a thread still runs the engine leave it as it is."""
+        with self._turn:
+            if self._closed:
+                return
+            self._turn.wait_for(lambda: len(self._idle) + self._taken == len(self._lanes), timeout=_LEAVE_SECONDS)
+            busy = len(self._idle) + self._taken != len(self._lanes)
+        if not busy:
+            self.close()
+            return
+        for thing in (self.engine, self._runtime, *self._lanes):  # destroyed without their context they would crash
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
     def __enter__(self) -> "Session":
         return self
 
     def __exit__(self, *about: object) -> None:
         self.close()
+
+
+#: The sessions that are open.
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Free what a process leaves open, while there is a context to free it in."""
+    for session in list(_sessions):
+        try:
+            session._leave()
+        except Exception as error:  # the process ends either way
+            logger.debug("session=%s: %s", session.path, error)
 
 
 def _tensors(engine: Any, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -85,6 +85,7 @@ def build_engine(
         _set_profile(builder, config, profile, surgery)
         if calibrator is not None:
             config.int8_calibrator = calibrator
+            _set_calibration_profile(builder, config, profile, calibrator.get_batch_size())
         monitor = _watch(config, table, progress)
         cache_file = _load_timing_cache(config, device)
         logger.info("engine=%s precision=%s building", output.name, options.precision)
@@ -252,6 +253,17 @@ def _set_profile(builder: Any, config: Any, profile: Profile, surgery: Surgery) 
         made.set_shape(tensor.name, low, best, high)
     if config.add_optimization_profile(made) < 0:
         raise BadInput(f"TensorRT does not take these shapes: {dict(profile)}.")
+
+
+def _set_calibration_profile(builder: Any, config: Any, profile: Profile, batch: int) -> None:
+    """Calibrate at just the size of the batches; without this TensorRT takes the best size of the profile."""
+    if not profile:
+        return
+    made = builder.create_optimization_profile()
+    for name, (_, best, _) in profile.items():
+        shape = (batch, *best[1:])
+        made.set_shape(name, shape, shape, shape)
+    config.set_calibration_profile(made)
 
 
 @cache
