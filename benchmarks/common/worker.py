@@ -43,8 +43,13 @@ class Subject(Protocol):
         """Run a batch from a .npy file and write the outputs, float32, as an .npz file."""
 
 
-def measured(run: Run, seconds: float) -> dict[str, float]:
+def measured(run: Run, seconds: float, least: int = 5) -> dict[str, float]:
     """Time a prepared model.
+
+    Args:
+        run: the model.
+        seconds: for about so long.
+        least: how many batches alone at least.
 
     Returns:
         ``latency_ms``, the median time of a batch with nothing else under way, and ``back_to_back_ms``, the time of
@@ -55,7 +60,7 @@ def measured(run: Run, seconds: float) -> dict[str, float]:
     run.wait()
     alone = []
     until = time.perf_counter() + seconds / 2
-    while len(alone) < 5 or time.perf_counter() < until:
+    while len(alone) < least or time.perf_counter() < until:
         start = time.perf_counter()
         run.once()
         alone.append(time.perf_counter() - start)
@@ -109,7 +114,10 @@ def model_folder(folder: Path, model: str) -> Path:
     Raises:
         FileNotFoundError: it did not.
     """
-    found = sorted(folder.glob(f"{model}-[0-9]*"), key=lambda path: path.stat().st_mtime)
+    found = sorted(
+        (path for path in folder.glob(f"{model}-*") if path.name[len(model) + 1 :].isdigit()),
+        key=lambda path: path.stat().st_mtime,
+    )
     if not found:
         raise FileNotFoundError(
             f"{folder} has no {model}: python benchmarks/vision_models.py {model} --folder {folder}"
@@ -165,7 +173,7 @@ def _answer(
         runs[key].once()
         if asked["do"] == "prepare":
             return {"seconds": time.perf_counter() - start}
-    return {} if asked["do"] == "prepare" else measured(runs[key], asked["seconds"])
+    return {} if asked["do"] == "prepare" else measured(runs[key], asked["seconds"], asked.get("least", 5))
 
 
 class Worker:
