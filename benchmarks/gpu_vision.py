@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import vision_models
 from common import record
 from common.figures import ratios, rounded, spread
@@ -179,9 +180,9 @@ def compare(peers: Peers, model: str, folder: Path) -> dict[str, Any]:
         return {"error": f"no {_REFERENCE} to compare with"}
     with tempfile.TemporaryDirectory() as part:
         inputs, count = Path(part) / "inputs.npy", 8
-        size = 640 if model.startswith("yolo") else 224
+        size = onnx.load(folder / "model.onnx").graph.input[0].type.tensor_type.shape.dim[2].dim_value
         images = np.stack(pictures(count, size, size, seed=500)).transpose(0, 3, 1, 2).astype(np.float32) / 255
-        np.save(inputs, images if size == 640 else (images - np.float32(_MIDDLE)) / np.float32(_SPREAD))
+        np.save(inputs, images if model.startswith("yolo") else (images - np.float32(_MIDDLE)) / np.float32(_SPREAD))
         made: dict[str, list[Array]] = {}
         found: dict[str, Any] = {}
         for name in peers.where:

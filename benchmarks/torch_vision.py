@@ -233,6 +233,7 @@ class Layer(nn.Module):
 
 NETWORKS: Mapping[str, tuple[type[nn.Module], dict[str, Any], int]] = {
     "yolov8n": (YOLOv8n, {}, 640),
+    "yolov8n-96": (YOLOv8n, {"size": 96}, 96),
     "yolov8n-seg": (YOLOv8n, {"masks": 32}, 640),
     "resnet50": (ResNet50, {}, 224),
     "vit-base": (Transformer, {}, 224),

@@ -276,19 +276,19 @@ def _prototypes(make: Maker, x: str, masks: int) -> str:
     return make.conv(x, "model.22.proto.cv3.conv", width, masks)
 
 
-def _yolo(folder: Path, masks: int = 0) -> None:
-    batch = np.stack(pictures(12, 640, 640)).transpose(0, 3, 1, 2).astype(np.float32) / 255
-    statistics = measured(lambda make: yolov8n(make, masks=masks), batch)
+def _yolo(folder: Path, masks: int = 0, size: int = 640) -> None:
+    batch = np.stack(pictures(12, size, size)).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    statistics = measured(lambda make: yolov8n(make, size=size, masks=masks), batch)
     graph = Graph("yolov8n")
     # Shifted far down, where a score near one cannot hide how large its logit is.
-    yolov8n(Maker(graph, statistics), masks=masks, shift=_FAR_DOWN)
+    yolov8n(Maker(graph, statistics), size=size, masks=masks, shift=_FAR_DOWN)
     # Told on other pictures than the statistics, which fit their own too well.
-    batch = np.stack(pictures(12, 640, 640, seed=1)).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    batch = np.stack(pictures(12, size, size, seed=1)).transpose(0, 3, 1, 2).astype(np.float32) / 255
     scores = _run(graph, batch)["output0"][:, 4 : 4 + _COCO].max(axis=1).clip(1e-9, 1 - 1e-7).astype(np.float64)
     logits = np.sort(np.log(scores) - np.log1p(-scores), axis=1)
     shift = _FAR_DOWN + _THRESHOLD - float(np.median(logits[:, -_CANDIDATES]))
     graph = Graph("yolov8n-seg" if masks else "yolov8n")
-    yolov8n(Maker(graph, statistics), masks=masks, shift=shift)
+    yolov8n(Maker(graph, statistics), size=size, masks=masks, shift=shift)
     graph.save(
         folder / "model.onnx",
         {
@@ -297,7 +297,7 @@ def _yolo(folder: Path, masks: int = 0) -> None:
             "stride": "32",
             "task": "segment" if masks else "detect",
             "batch": "1",
-            "imgsz": "[640, 640]",
+            "imgsz": f"[{size}, {size}]",
             "names": repr({index: f"class{index}" for index in range(_COCO)}),
         },
     )
@@ -400,6 +400,7 @@ def _vit_base(folder: Path) -> None:
 
 MODELS: Final[Mapping[str, Callable[[Path], None]]] = {
     "yolov8n": _yolo,
+    "yolov8n-96": functools.partial(_yolo, size=96),  # for tests, and a first look
     "yolov8n-seg": functools.partial(_yolo, masks=32),
     "resnet50": _resnet50,
     "vit-base": _vit_base,
