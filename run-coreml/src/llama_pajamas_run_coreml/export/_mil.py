@@ -8,12 +8,12 @@ from llama_pajamas_run_coreml._sdk import coremltools
 ct: Any = coremltools()
 
 from coremltools.converters.mil import Builder as mb  # noqa: E402
-from coremltools.converters.mil.mil import Function, Program, Symbol, Var, types  # noqa: E402
+from coremltools.converters.mil.mil import Function, Program, Var, get_new_symbol, types  # noqa: E402
 from coremltools.converters.mil.mil.passes import pass_pipeline  # noqa: E402
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic  # noqa: E402
 from coremltools.optimize.coreml import _post_training_quantization, _quantization_passes  # noqa: E402
 
-__all__ = ["Function", "Program", "Symbol", "Var", "ct", "is_symbolic", "mb", "types"]
+__all__ = ["Function", "Program", "Var", "ct", "get_new_symbol", "is_symbolic", "mb", "types"]
 
 for module in (pass_pipeline, _post_training_quantization, _quantization_passes):
     module.tqdm = partial(module.tqdm, disable=True)  # a library draws no progress bars

@@ -7,15 +7,13 @@ from typing import Any, Final
 import numpy as np
 
 from llama_pajamas_run_core.errors import PajamasError, Unsupported
-from llama_pajamas_run_coreml.export._mil import Function, Program, Symbol, Var, ct, mb, types
+from llama_pajamas_run_coreml.export._mil import Function, Program, Var, ct, get_new_symbol, mb, types
 from llama_pajamas_run_coreml.export.folding import fold
 from llama_pajamas_run_coreml.export.graph import Graph, Node
 from llama_pajamas_run_coreml.export.ops import CONVERTERS
 from llama_pajamas_run_coreml.export.targets import opset
 from llama_pajamas_run_coreml.export.values import Sizes, Step, Value, for_builder, is_shape
 
-#: The symbol of the flexible size: the same in every input, because there are as many masks as there are texts.
-_FLEXIBLE: Final = "n"
 #: Axes that Core ML's tensors can have.
 _MOST_AXES: Final = 5
 #: Operators that are left out on purpose, with what to do instead.
@@ -52,19 +50,20 @@ class Input:
     ranged: bool = False
     image: bool = False
 
-    def declared(self) -> Any:
+    def declared(self, symbol: Any) -> Any:
         """Coremltools' own declaration of it."""
         if self.image:
             return ct.ImageType(name=self.name, shape=self.shape, color_layout=ct.colorlayout.RGB)
         dtype = {"fp32": np.float32, "fp16": np.float16, "int32": np.int32}[self.dtype]
-        return ct.TensorType(name=self.name, shape=self._shape(), dtype=dtype)
+        return ct.TensorType(name=self.name, shape=self._shape(symbol), dtype=dtype)
 
-    def _shape(self) -> Any:
+    def _shape(self, symbol: Any) -> Any:
         if self.flexible is None:
             return self.shape
         if self.ranged:
             first, last = self.sizes[0], self.sizes[-1]
-            span = ct.RangeDim(lower_bound=first, upper_bound=last, default=first, symbol=_FLEXIBLE)
+            span = ct.RangeDim(lower_bound=first, upper_bound=last, default=first)
+            span.symbol = symbol
             return ct.Shape([span if axis == self.flexible else size for axis, size in enumerate(self.shape)])
         made = ct.EnumeratedShapes(
             shapes=[
@@ -72,7 +71,7 @@ class Input:
                 for each in self.sizes
             ]
         )
-        made.symbolic_shape[self.flexible] = Symbol(_FLEXIBLE)
+        made.symbolic_shape[self.flexible] = symbol
         return made
 
 
@@ -93,7 +92,8 @@ def program(
     Returns:
         the program, and coremltools' declarations of its inputs.
     """
-    declared = [one.declared() for one in inputs]
+    symbol = get_new_symbol()  # one for all inputs: there are as many masks as there are texts
+    declared = [one.declared(symbol) for one in inputs]
     placeholders = {}
     for given, one in zip(inputs, declared, strict=True):
         shape = tuple(one.shape.symbolic_shape) if hasattr(one.shape, "symbolic_shape") else tuple(given.shape)

@@ -176,7 +176,7 @@ _RULES: Final[Mapping[str, Callable[[Step], Any]]] = {
     "Squeeze": _squeeze,
     "Reshape": _reshape,
     "Split": _split,
-    "Cast": lambda step: step.inputs[0],
+    "Cast": lambda step: step.inputs[0] if step.attribute("to") in (TensorProto.INT32, TensorProto.INT64) else None,
     "Identity": lambda step: step.inputs[0],
     "Add": _calculated(lambda a, b: a + b),
     "Sub": _calculated(lambda a, b: a - b),

@@ -116,7 +116,12 @@ class Step:
         value = self.input(index)
         if value is None:
             raise self.refusal(f"its input {index} is left out")
-        return self.sizes.vector(value.tolist()) if is_shape(value) and value.ndim == 1 else for_builder(value)
+        if not is_shape(value):
+            return for_builder(value)
+        if value.ndim == 0:
+            return self.sizes.variable(value.item())
+        made = self.sizes.vector(value.reshape(-1).tolist())
+        return made if value.ndim == 1 else mb.reshape(x=made, shape=value.shape)
 
     def constant(self, index: int, what: str) -> Array:
         """An input that must be known beforehand.
