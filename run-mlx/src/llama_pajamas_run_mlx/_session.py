@@ -12,8 +12,16 @@ from typing import Any, Final, TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
+from llama_pajamas_run_core.artifacts.store import Store
 from llama_pajamas_run_core.backends.owner import OwnerThread
-from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, OutOfMemory, PajamasError
+from llama_pajamas_run_core.errors import (
+    BadInput,
+    InferenceError,
+    LoadError,
+    OutOfMemory,
+    PajamasError,
+    UnknownModel,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +82,24 @@ def offline() -> Iterator[None]:
     yield
 
 
+def find_folder(path: Path) -> Path:
+    """The folder of a model: the path itself, or that of a pulled model whose hub id it is ("OWNER/NAME").
+
+    Raises:
+        LoadError: there is neither, or the pulled model is damaged.
+    """
+    id = path.as_posix()
+    if path.exists() or path.is_absolute() or id.count("/") != 1:
+        return path
+    try:
+        return Store().path(id)
+    except UnknownModel as error:
+        raise LoadError(
+            f"There is no folder {path}, and no pulled model of that name.",
+            hint=f"Pull it: llama-pajamas models pull {id}",
+        ) from error
+
+
 def load_language_model(
     path: Path, *, dtype: str | None, adapter: Path | None
 ) -> tuple[nn.Module, Any, dict[str, Any]]:
@@ -92,6 +118,8 @@ def load_language_model(
         OutOfMemory: there is not enough memory.
     """
     config = _check_folder(path)
+    if dtype is None and "quantization" in config and mx.default_device() == mx.cpu:
+        dtype = "float32"  # the kernels for quantized matrices are a hundred times slower in 16 bits there
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
         raise LoadError(f"{adapter} holds no LoRA adapter of mlx-lm: it has no adapter_config.json.")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or tokenizers warns when a process is forked later

@@ -1,23 +1,31 @@
 """Language models in MLX's format, through mlx-lm."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+import numpy.typing as npt
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
 
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
 from llama_pajamas_run_core.backends.owner import OwnerThread
-from llama_pajamas_run_core.errors import BadInput, ContextTooLong, LoadError, Unsupported
+from llama_pajamas_run_core.errors import BadInput, Busy, ContextTooLong, LoadError, Unsupported
 from llama_pajamas_run_core.types.chat import Chat, GenerationRequest
-from llama_pajamas_run_mlx._session import SharedThread, load_language_model
+from llama_pajamas_run_mlx._session import SharedThread, find_folder, load_language_model
 from llama_pajamas_run_mlx.chat.plan import AnswerPlan, plan_chat, plan_text
 from llama_pajamas_run_mlx.chat.template import ChatTemplate
+from llama_pajamas_run_mlx.engine.adapters import Adapters
+from llama_pajamas_run_mlx.engine.embedder import Embedder, find_backbone, pooling_of
 from llama_pajamas_run_mlx.engine.engine import Engine
+from llama_pajamas_run_mlx.engine.quantized_cache import cache_maker
 from llama_pajamas_run_mlx.engine.request import Request
 from llama_pajamas_run_mlx.engine.sampling import SamplingSettings
 from llama_pajamas_run_mlx.options import LoadOptions
@@ -35,7 +43,8 @@ class MLXLLMBackend(LLMBackend):
 
     Args:
         model: a folder with config.json, safetensors and tokenizer.json: one converted for MLX, or a Hugging Face
-            checkpoint of an architecture that mlx-lm runs.
+            checkpoint of an architecture that mlx-lm runs; or the hub id of a model that was pulled
+            (``llama-pajamas models pull OWNER/NAME``).
         options: the fields of :class:`LoadOptions`: ``n_ctx``, ``n_lanes``, ``dtype``, ...
 
     Raises:
@@ -47,6 +56,8 @@ class MLXLLMBackend(LLMBackend):
     runtime: ClassVar[str] = "mlx"
 
     _engine: Engine
+    _adapters: Adapters
+    _embedder: Embedder | None
     _tokenizer: Tokenizer
     _template: ChatTemplate | None
 
@@ -55,6 +66,7 @@ class MLXLLMBackend(LLMBackend):
 
     def _load(self, path: Path, **options: Any) -> None:
         asked = LoadOptions.of(options)
+        path = find_folder(path)
         adapter = None if asked.adapter is None else Path(asked.adapter).expanduser()
         model, wrapped, config = load_language_model(path, dtype=asked.dtype, adapter=adapter)
         text_config = config.get("text_config") or config
@@ -65,6 +77,16 @@ class MLXLLMBackend(LLMBackend):
         source = asked.chat_template or wrapped._tokenizer.chat_template
         self._template = ChatTemplate(wrapped._tokenizer, source) if isinstance(source, str) else None
         self._defaults = SamplingSettings.of_model(_generation_config(path))
+        self._adapters = Adapters(model)
+        for name, folder in asked.adapters.items():
+            self._adapters.load(name, Path(folder).expanduser())
+        backbone = find_backbone(model, text_config.get("hidden_size"))
+        self._embedder = None
+        if backbone is not None:
+            self._embedder = Embedder(
+                backbone, self._tokenizer, pooling=pooling_of(path), limit=self._context_length
+            )  # fmt: skip
+        bits = asked.kv_bits
         cache_mb = _DEFAULT_CACHE_MB if asked.prompt_cache_mb is None else asked.prompt_cache_mb
         self._engine = Engine(
             model,
@@ -73,19 +95,27 @@ class MLXLLMBackend(LLMBackend):
             batch=asked.n_batch or _DEFAULT_BATCH,
             cache_bytes=cache_mb << 20,
             max_waiting=_MAX_WAITING,
+            adapters=self._adapters,
+            make_cache=partial(make_prompt_cache, model) if bits is None else cache_maker(model, bits),
         )
-        self._facts = _facts(model, config)
+        self._facts = {**_facts(model, config), "kv_bits": bits}
 
     def _unload(self) -> None:
         self._engine.close()
-        del self._engine, self._tokenizer, self._template
+        self._embedder = None
+        del self._engine, self._tokenizer, self._template, self._adapters
         mx.clear_cache()
 
     @property
     def capabilities(self) -> LLMCapabilities:
         template = self._template if self.loaded else None
         return LLMCapabilities(
-            chat=template is not None, tools=template is not None and template.tools, json=True, logprobs=True
+            chat=template is not None,
+            tools=template is not None and template.tools,
+            json=True,
+            logprobs=True,
+            embeddings=self.loaded and self._embedder is not None,
+            adapters=True,
         )
 
     @property
@@ -101,11 +131,46 @@ class MLXLLMBackend(LLMBackend):
     def details(self) -> Mapping[str, Any]:
         if not self.loaded:
             return {}
-        return {**self._facts, "context_length": self._context_length, "lanes": self._lanes}
+        return {
+            **self._facts,
+            "context_length": self._context_length,
+            "lanes": self._lanes,
+            "adapters": list(self._adapters.names),
+        }
+
+    def load_adapter(self, name: str, path: str | PathLike[str]) -> None:
+        """Load a LoRA adapter, which requests then ask for with ``adapter=name``. Running answers go on meanwhile.
+
+        Args:
+            name: what to call it.
+            path: a folder made by mlx-lm or by Hugging Face's PEFT.
+
+        Raises:
+            BadInput: the name is taken, or no model is loaded.
+            LoadError: the folder holds no LoRA adapter, or none for this model.
+        """
+        self._ready().run(lambda: self._adapters.load(name, Path(path).expanduser()))
+
+    def unload_adapter(self, name: str) -> None:
+        """Free a LoRA adapter.
+
+        Raises:
+            BadInput: there is none of that name, or no model is loaded.
+            Busy: a request is using it.
+        """
+
+        def unload() -> None:
+            adapter = self._adapters.find(name)
+            if adapter is not None and self._engine.uses(adapter):
+                raise Busy(f"The adapter {name!r} is in use.", hint="Try again when its requests have ended.")
+            self._adapters.unload(name)
+
+        self._ready().run(unload)
 
     def _submit(self, request: GenerationRequest, generation: Generation) -> None:
         options = request.options
         self._tokenizer.check(list(options.logit_bias))
+        adapter = self._adapters.find(options.adapter)
         prompt, plan = self._plan(request)
         needed = len(prompt) + (options.max_tokens or 1)
         if needed > self._context_length:
@@ -113,11 +178,21 @@ class MLXLLMBackend(LLMBackend):
         settings = self._defaults.resolve(options)
         room = self._context_length - len(prompt)
         self._engine.submit(
-            Request(generation, prompt, plan, settings, options, room=room, tokenizer=self._tokenizer), self._ready()
+            Request(generation, prompt, plan, settings, options, room=room, tokenizer=self._tokenizer, adapter=adapter),
+            self._ready(),
         )
 
     def _count(self, request: GenerationRequest) -> int:
         return len(self._encode(request.input)[0])
+
+    def _embed(self, inputs: Sequence[str | tuple[int, ...]]) -> tuple[npt.NDArray[np.float32], int]:
+        embedder, owner = self._embedder, self._ready()
+        if embedder is None:
+            raise BadInput("The model was closed.")
+        encoded = [embedder.encode(text, index) for index, text in enumerate(inputs)]
+        # One job for each batch, so that running answers go on in between.
+        rows = [owner.run(partial(embedder.embed, part)) for part in embedder.batches(encoded)]
+        return np.concatenate(rows), sum(map(len, encoded))
 
     def _plan(self, request: GenerationRequest) -> tuple[list[int], AnswerPlan]:
         source, response_format = request.input, request.options.response_format

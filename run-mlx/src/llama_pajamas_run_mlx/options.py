@@ -1,11 +1,15 @@
 """How an MLX language model is loaded."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_mlx._session import DTYPES
+
+#: How small the numbers in the cache of keys and values can be.
+KV_BITS: Final = (4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,20 +21,27 @@ class LoadOptions:
             8192.
         n_lanes: how many requests are worked on at once; others wait. None for 8.
         n_batch: the most tokens of a prompt computed in one step; None for 512.
-        dtype: what to compute in: "float32", "float16" or "bfloat16"; None for what the weights are stored in.
+        dtype: what to compute in: "float32", "float16" or "bfloat16"; None for what the weights are stored in, but
+            float32 for quantized weights on a CPU, which is slow in 16 bits.
+        kv_bits: bits of each number in the cache of keys and values: 4 or 8, smaller and a little less exact; None for
+            what is computed in. Caches that do not grow (of layers that see a window) stay as they are.
         prompt_cache_mb: megabytes of keys and values kept of conversations that have ended, so that their next turn
             need not be read from the beginning; None for 512, 0 for none.
         chat_template: a Jinja template instead of the model's own.
-        adapter: folder of a LoRA adapter made by mlx-lm, applied to all requests.
+        adapter: folder of an adapter made by mlx-lm, LoRA, DoRA or whole layers, applied to all requests.
+        adapters: LoRA adapters that requests choose by name (``adapter="NAME"``): name -> folder, made by mlx-lm or by
+            Hugging Face's PEFT. Requests with different adapters share steps.
     """
 
     n_ctx: int | None = None
     n_lanes: int | None = None
     n_batch: int | None = None
     dtype: str | None = None
+    kv_bits: int | None = None
     prompt_cache_mb: int | None = None
     chat_template: str | None = None
     adapter: str | PathLike[str] | None = None
+    adapters: Mapping[str, str | PathLike[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Self:
@@ -48,6 +59,8 @@ class LoadOptions:
             value = getattr(made, name)
             if value is not None and (not isinstance(value, int) or value < least):
                 raise BadInput(f"{name} must be a whole number of at least {least}, not {value!r}.", param=name)
+        if made.kv_bits is not None and made.kv_bits not in KV_BITS:
+            raise BadInput(f"kv_bits is one of {', '.join(map(str, KV_BITS))}, not {made.kv_bits!r}.", param="kv_bits")
         if made.dtype is not None and made.dtype not in DTYPES:
             raise BadInput(f"dtype is one of {', '.join(DTYPES)}, not {made.dtype!r}.", param="dtype")
         return made

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import mlx.core as mx
@@ -13,29 +14,41 @@ from llama_pajamas_run_core.backends.owner import OwnerThread
 from llama_pajamas_run_core.errors import BadInput, Busy, Cancelled, PajamasError
 from llama_pajamas_run_core.types.chat import FinishReason
 from llama_pajamas_run_mlx._session import as_fault
+from llama_pajamas_run_mlx.engine.adapters import Adapter, Adapters, Rows
 from llama_pajamas_run_mlx.engine.request import Request
 from llama_pajamas_run_mlx.engine.sampling import greedy
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
-#: The one model that a prompt cache here knows.
+#: What conversations without an adapter are kept under in the prompt cache.
 _MODEL: Final = "model"
 
 
-class ExactLogits:
-    """A model whose logits are float32, so that their normalization does not make neighbours equal.
+class StepModel:
+    """A model as the batch generator calls it.
+
+    Its logits are float32, so that their normalization does not make neighbours equal; and the last of its caches,
+    which is none of keys and values, says which adapter each sequence uses.
 
     Args:
         model: of mlx-lm.
+        adapters: of the model.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, adapters: Adapters) -> None:
         self._model = model
+        self._adapters = adapters
 
-    def __call__(self, *arguments: Any, **named: Any) -> mx.array:
+    def __call__(self, *arguments: Any, cache: list[Any], **named: Any) -> mx.array:
         """As the model, float32 [b, n, v]."""
-        return self._model(*arguments, **named).astype(mx.float32)
+        *caches, rows = cache
+        self._adapters.choose(rows)
+        try:
+            logits: mx.array = self._model(*arguments, cache=caches, **named)
+        finally:
+            self._adapters.choose(None)
+        return logits.astype(mx.float32)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -54,12 +67,24 @@ class Engine:
         batch: the most tokens of a prompt in one step.
         cache_bytes: bytes of keys and values to keep of answers that have ended.
         max_waiting: how many more may wait.
+        adapters: of the model.
+        make_cache: makes the caches of a new sequence, one for each layer.
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Tokenizer, *, lanes: int, batch: int, cache_bytes: int, max_waiting: int
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        *,
+        lanes: int,
+        batch: int,
+        cache_bytes: int,
+        max_waiting: int,
+        adapters: Adapters,
+        make_cache: Callable[[], list[Any]],
     ) -> None:
-        self._model = ExactLogits(model)
+        self._model = StepModel(model, adapters)
+        self._make_cache = make_cache
         self._tokenizer = tokenizer
         self._lanes = lanes
         self._batch = batch
@@ -95,6 +120,11 @@ class Engine:
             self._owner = owner
             self._waiting.append(request)
             self._schedule()
+
+    def uses(self, adapter: Adapter) -> bool:
+        """Whether a request that is running or waiting wants an adapter."""
+        with self._lock:
+            return any(request.adapter is adapter for request in [*self._running.values(), *self._waiting])
 
     @property
     def load(self) -> dict[str, int]:
@@ -175,12 +205,14 @@ class Engine:
 
     def _start(self, request: Request) -> None:
         sampler, processors = request.open()
-        cache, prompt = None, request.prompt
+        cache, prompt, adapter = None, request.prompt, request.adapter
         if self._cache is not None and len(prompt) > 1:
             # The last token is always computed: its logits choose the first one of the answer.
-            cache, rest = self._cache.fetch_nearest_cache(_MODEL, prompt[:-1])
+            cache, rest = self._cache.fetch_nearest_cache(_kept_under(request), prompt[:-1])
             prompt = [*rest, prompt[-1]]
             request.cached = len(request.prompt) - len(prompt)
+        if cache is None:
+            cache = [*self._make_cache(), Rows([0 if adapter is None else adapter.slot])]
         (uid,) = self._generator.insert(
             [prompt],
             max_tokens=[request.max_tokens],
@@ -199,7 +231,7 @@ class Engine:
                 continue
             if response.finish_reason is not None:
                 del self._running[response.uid]
-                self._remember(response)
+                self._remember(request, response)
             if request.error is not None:
                 self._fail(response.uid, request, request.error)
                 continue
@@ -218,11 +250,11 @@ class Engine:
             reason: FinishReason = "length" if response.finish_reason == "length" else "stop"
             request.finish(reason)
 
-    def _remember(self, response: Any) -> None:
+    def _remember(self, request: Request, response: Any) -> None:
         """Keep the keys and values of an answer that ended, for the next turn of its conversation."""
         if self._cache is not None and response.prompt_cache is not None:
             mx.eval([layer.state for layer in response.prompt_cache])
-            self._cache.insert_cache(_MODEL, list(response.all_tokens), response.prompt_cache)
+            self._cache.insert_cache(_kept_under(request), list(response.all_tokens), response.prompt_cache)
 
     def _leave(self, uid: int) -> None:
         """Its reader left, or a stop string was found."""
@@ -235,3 +267,8 @@ class Engine:
         if self._running.pop(uid, None) is not None:
             self._generator.remove([uid])
         request.generation.fail(as_fault(error))
+
+
+def _kept_under(request: Request) -> str:
+    """Keys and values are of the adapter that they were computed with."""
+    return _MODEL if request.adapter is None else request.adapter.key

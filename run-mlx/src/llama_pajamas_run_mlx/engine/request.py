@@ -9,6 +9,7 @@ import numpy as np
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.types.chat import FinishReason, GenerationOptions, TokenLogprob, Usage
 from llama_pajamas_run_mlx.chat.plan import AnswerPlan
+from llama_pajamas_run_mlx.engine.adapters import Adapter
 from llama_pajamas_run_mlx.engine.output import Output
 from llama_pajamas_run_mlx.engine.sampling import Sampler, SamplingSettings, Steering, greedy, logprob
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
@@ -27,6 +28,7 @@ class Request:
         options: what the request asked for.
         room: tokens of the context that the prompt leaves.
         tokenizer: of the model.
+        adapter: the LoRA adapter it is answered with, or None.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class Request:
         *,
         room: int,
         tokenizer: Tokenizer,
+        adapter: Adapter | None = None,
     ) -> None:
+        self.adapter = adapter
         self.generation = generation
         self.prompt = list(prompt)
         self.max_tokens = room if options.max_tokens is None else min(room, options.max_tokens)
