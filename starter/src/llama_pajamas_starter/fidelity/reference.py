@@ -5,6 +5,7 @@ PyTorch is in nobody's environment; what it answers was written down by ``starte
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class Reference:
                 ),
                 int(about["max_tokens"]), int(about["end"]), about["weights"], about["made_with"],
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise LoadError(
                 f"{path} is no record of the reference: {error}.", hint=f"Make it with {RECIPE}."
             ) from error
