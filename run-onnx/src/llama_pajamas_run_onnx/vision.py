@@ -10,10 +10,10 @@ import numpy.typing as npt
 from llama_pajamas_run_core.artifacts.vision.files import VisionFiles, find_files
 from llama_pajamas_run_core.artifacts.vision.graph import VisionGraph
 from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
+from llama_pajamas_run_core.artifacts.vision.text import TextEncoder
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.types.vision import VisionSpec
 from llama_pajamas_run_onnx._session import Session
-from llama_pajamas_run_onnx._text import TextEncoder
 
 _RUNNING = ("device", "providers", "threads")
 

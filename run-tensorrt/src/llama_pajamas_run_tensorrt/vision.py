@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
 from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
+from llama_pajamas_run_core.artifacts.vision.text import TextEncoder
 from llama_pajamas_run_core.backends.vision import VisionBackend
-from llama_pajamas_run_core.dsp.fit import Placement
-from llama_pajamas_run_core.dsp.heads import Candidates
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
-from llama_pajamas_run_core.types.vision import DetectOptions, Image, VisionSpec
+from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image, VisionSpec
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
-from llama_pajamas_run_tensorrt._pipeline import Copiers, Job, Pipeline, Seen
+from llama_pajamas_run_tensorrt._pipeline import Copiers, Job, Pipeline
 from llama_pajamas_run_tensorrt._session import Session
 from llama_pajamas_run_tensorrt.batcher import Batcher
 from llama_pajamas_run_tensorrt.derive import is_onnx, vision_engine
+from llama_pajamas_run_tensorrt.texts import is_text, open_texts, text_files
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +67,10 @@ class TensorRTVisionBackend(VisionBackend):
 
     _session: Session
     _reading: Reading
-    _batcher: Batcher[Job, Seen]
+    _batcher: Batcher[Job, Any]
     _copiers: Copiers | None
     _where: str
+    _texts: tuple[Session, TextEncoder] | None
 
     def _load(self, path: Path, **options: Any) -> None:
         every = (*_SESSION, *_BUILDING, *_OWN)
@@ -84,6 +85,7 @@ class TensorRTVisionBackend(VisionBackend):
         if where not in (None, "gpu", "cpu"):
             raise BadInput(f"preprocess must be gpu or cpu, not '{where}'.", param="preprocess")
         building = {name: given[name] for name in _BUILDING if name in given}
+        texts = text_files(path)
         if is_onnx(path):
             path = vision_engine(path, device=given.get("device"), options=described, **building)
         elif building:
@@ -91,14 +93,20 @@ class TensorRTVisionBackend(VisionBackend):
                 f"{path} is an engine already: {', '.join(building)} would have to be known when it is built.",
                 param=next(iter(building)),
             )
-        session = Session(
-            find_engine(path), **{"lanes": 2, **{name: given[name] for name in _SESSION if name in given}}
-        )
+        running = {name: given[name] for name in _SESSION if name in given}
+        session = Session(find_engine(path), **{"lanes": 2, **running})
+        self._texts = None
         try:
+            reading = read_spec(_graph(session), described, texts=texts is not None)
+            if texts is not None and "embed_text" in reading.spec.tasks:
+                beside = {name: given[name] for name in ("trust", "memory_limit", "precision") if name in given}
+                self._texts = open_texts(texts, session.device, **beside)
             with session.device.current():
-                self._open(session, read_spec(_graph(session), described), where, max_batch, wait / 1000)
+                self._open(session, reading, where, max_batch, wait / 1000)
         except BaseException:
             session.close()
+            if self._texts is not None:
+                self._texts[0].close()
             raise
 
     def _open(
@@ -140,6 +148,9 @@ class TensorRTVisionBackend(VisionBackend):
         if self._copiers is not None:
             self._copiers.close()
         self._session.close()
+        if self._texts is not None:
+            self._texts[0].close()
+        self._texts = None
         del self._batcher, self._session
 
     @property
@@ -182,16 +193,14 @@ class TensorRTVisionBackend(VisionBackend):
         finally:
             self._batcher.give_back(pipeline)
 
-    def _find(
-        self, images: Sequence[Image], options: DetectOptions, *, masks: bool
-    ) -> list[tuple[Candidates, Placement]]:
+    def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> list[list[Detection]]:
         self._ready()
-        seen = self._batcher.run([Job(image, options, masks) for image in images])
-        return [(one.found, one.placement) for one in seen]  # type: ignore[misc]
+        make = partial(self._detections, masks=masks)
+        return self._batcher.run([Job(image, options, masks, make) for image in images])
 
     def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
         self._ready()
-        made: npt.NDArray[Any] = np.stack([one.output for one in self._batcher.run(list(map(Job, images)))])  # type: ignore[misc]
+        made: npt.NDArray[Any] = np.stack(self._batcher.run([Job(image) for image in images]))
         return made
 
 
@@ -206,7 +215,7 @@ def find_engine(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = sorted([*path.glob("*.engine"), *path.glob("*.plan")])
+    found = [file for file in sorted([*path.glob("*.engine"), *path.glob("*.plan")]) if not is_text(file)]
     if len(found) == 1:
         return found[0]
     if not found:

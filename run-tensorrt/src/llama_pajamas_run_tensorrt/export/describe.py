@@ -8,7 +8,7 @@ import numpy as np
 
 from llama_pajamas_run_core.artifacts.vision.files import VisionFiles, find_files
 from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
-from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
+from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, as_config, read_spec
 from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_tensorrt.export.graph import GraphTensor, Surgery
 
@@ -40,21 +40,7 @@ def description_of(reading: Reading | None) -> dict[str, Any]:
     """The same as a config.json of the project has it; empty where nothing is known."""
     if reading is None:
         return {}
-    spec = reading.spec
-    task = next(task for task in ("segment", "detect", "classify", "embed") if task in spec.tasks)
-    return {
-        "task": task,
-        "head": spec.head,
-        "labels": list(spec.labels),
-        "input": {
-            "width": spec.width,
-            "height": spec.height,
-            "resize": spec.resize,
-            "mean": list(spec.mean),
-            "std": list(spec.std),
-            "crop": spec.crop,
-        },
-    }
+    return as_config(reading.spec)
 
 
 def _vision_graph(graph: Path, files: VisionFiles, surgery: Surgery) -> VisionGraph:

@@ -49,7 +49,7 @@ def find_files(path: Path) -> VisionFiles:
     folder = path if path.is_dir() else path.parent
     if not path.is_dir() and folder.name == "onnx" and not (folder / "config.json").exists():
         folder = folder.parent
-    config = _read(folder / "config.json")
+    config = read_json(folder / "config.json")
     graphs = section(config, "graphs")
     image = path
     if path.is_dir():
@@ -61,8 +61,8 @@ def find_files(path: Path) -> VisionFiles:
         text,
         tokenizer if tokenizer.is_file() else None,
         config,
-        _read(folder / "preprocessor_config.json"),
-        _read(folder / "tokenizer_config.json"),
+        read_json(folder / "preprocessor_config.json"),
+        read_json(folder / "tokenizer_config.json"),
     )
 
 
@@ -98,7 +98,12 @@ def _inside(folder: Path, name: Any) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is no file.
+
+    Raises:
+        LoadError: it is no JSON object.
+    """
     if not path.is_file():
         return {}
     try:

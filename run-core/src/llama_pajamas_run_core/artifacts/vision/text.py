@@ -2,19 +2,37 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.vision.files import VisionFiles
-from llama_pajamas_run_core.artifacts.vision.graph import section
+from llama_pajamas_run_core.artifacts.vision.graph import Tensor, section
 from llama_pajamas_run_core.artifacts.vision.spec import vector_output
 from llama_pajamas_run_core.errors import LoadError, MissingDependency, TooLarge
-from llama_pajamas_run_onnx._session import Session
 
 #: The most texts that go through the encoder at once.
 _BATCH = 32
+
+
+class TextSession(Protocol):
+    """A loaded text graph, in whatever runtime."""
+
+    @property
+    def path(self) -> Path:
+        """Its file, for messages."""
+
+    @property
+    def inputs(self) -> Sequence[Tensor]:
+        """What it takes."""
+
+    @property
+    def outputs(self) -> Sequence[Tensor]:
+        """What it gives."""
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Sequence[npt.NDArray[Any]]:
+        """Run it; the outputs in the graph's order."""
 
 
 class TextEncoder:
@@ -23,16 +41,17 @@ class TextEncoder:
     Args:
         files: the model's files, with a tokenizer.
         session: the loaded text graph, or the graph that also takes images.
+        batch: the most texts that go through it at once.
 
     Raises:
         LoadError: the tokenizer is missing or damaged.
         MissingDependency: the package tokenizers is not installed.
     """
 
-    def __init__(self, files: VisionFiles, session: Session) -> None:
+    def __init__(self, files: VisionFiles, session: TextSession, batch: int = _BATCH) -> None:
         if files.tokenizer is None:
             raise LoadError(f"The text encoder {session.path} has no tokenizer.json beside it.", hint="Fetch it too.")
-        self._session = session
+        self._session, self._batch = session, batch
         self._ids = next((one for one in session.inputs if one.name == "input_ids"), session.inputs[0])
         names = [one.name for one in session.outputs]
         self._output = names.index("text_embeds") if "text_embeds" in names else vector_output(session.outputs)
@@ -52,7 +71,8 @@ class TextEncoder:
         Raises:
             TooLarge: a text has more tokens than the model reads.
         """
-        made = [self._vectors(texts[start : start + _BATCH], start) for start in range(0, len(texts), _BATCH)]
+        size = self._batch
+        made = [self._vectors(texts[start : start + size], start) for start in range(0, len(texts), size)]
         return np.concatenate(made)
 
     def _vectors(self, texts: Sequence[str], first: int) -> npt.NDArray[np.float32]:
@@ -96,9 +116,7 @@ def _tokenizer(path: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise MissingDependency(
-            "Text embeddings", package="tokenizers", install="uv pip install llama-pajamas-run-onnx"
-        ) from error
+        raise MissingDependency("Text embeddings", package="tokenizers", install="uv pip install tokenizers") from error
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
