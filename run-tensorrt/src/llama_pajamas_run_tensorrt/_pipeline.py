@@ -45,34 +45,25 @@ _picture = struct.Struct(PICTURE)
 assert _picture.size == PICTURE_BYTES
 
 
+#: What a job is turned into: from the objects that a detector found and where the picture lay in the input.
+Make = Callable[[Candidates, Placement], Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One picture to be looked at.
 
     Attributes:
         image: the picture.
-        options: how to detect, or None where the raw output is wanted (of a classifier or an embedder).
+        options: how to detect, or None where the model's first output is wanted (of a classifier or an embedder).
         masks: whether mask coefficients and prototypes are wanted.
+        make: makes the result of what a detector found; while the next batch runs, so it costs no time of its own.
     """
 
     image: Image
     options: DetectOptions | None = None
     masks: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a job gave.
-
-    Attributes:
-        placement: where the picture lay in the input.
-        found: the objects, of a detector.
-        output: the model's first output for the picture, of others.
-    """
-
-    placement: Placement
-    found: Candidates | None = None
-    output: npt.NDArray[Any] | None = None
+    make: Make | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +185,11 @@ class Pipeline:
             self._copy_pixels([job.image.pixels for job in jobs], offsets)
             self._launch(len(jobs))
 
-    def finish(self) -> list[Seen]:
+    def finish(self) -> list[Any]:
         """Wait for the batch, and read what was found.
+
+        Returns:
+            for each job what its ``make`` made, or the first output for its picture.
 
         Raises:
             InferenceError: the engine failed.
@@ -445,15 +439,18 @@ class Pipeline:
         none = np.zeros(0, np.float32)
         return self.reading.read([brought.get(one.name, none) for one in self.lane.session.outputs], count)
 
-    def _seen(self, job: Job, index: int, outputs: Sequence[npt.NDArray[Any]]) -> Seen:
+    def _seen(self, job: Job, index: int, outputs: Sequence[npt.NDArray[Any]]) -> Any:
         """What the host reads from the outputs for one picture."""
-        placement = self._placements[index]
         if job.options is None:
-            return Seen(placement, output=outputs[0])
+            return outputs[0]
         read = read_candidates(outputs, self.spec, job.options)
-        return Seen(placement, suppress(read, self.spec, job.options))
+        return self._result(job, index, suppress(read, self.spec, job.options))
 
-    def _told_of(self, job: Job, index: int) -> Seen:
+    def _result(self, job: Job, index: int, found: Candidates) -> Any:
+        placement = self._placements[index]
+        return (found, placement) if job.make is None else job.make(found, placement)
+
+    def _told_of(self, job: Job, index: int) -> Any:
         """What the kernels found in one picture; where there was more than they keep, the host reads the outputs."""
         _, kept, too_many = self._host_told_integers[index, 0, :3].tolist()
         if too_many:
@@ -466,7 +463,7 @@ class Pipeline:
             weights = self._bring(self._weights, index)[:kept]
             prototypes = self._bring(self._made[self._read[1].name], index)
             found = Candidates(found.boxes, found.scores, found.classes, weights, prototypes)
-        return Seen(self._placements[index], found)
+        return self._result(job, index, found)
 
     def _bring(self, array: DeviceArray, index: int) -> npt.NDArray[Any]:
         """The part of an array that belongs to one picture."""

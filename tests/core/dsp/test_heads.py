@@ -8,6 +8,7 @@ from llama_pajamas_run_core.dsp.heads import (
     decode_boxes,
     read_candidates,
     suppress,
+    top_classes,
     unit_vectors,
 )
 from llama_pajamas_run_core.errors import InferenceError
@@ -208,3 +209,12 @@ def test_unit_vectors():
     assert made[1].tolist() == [0, 0]
     assert np.isfinite(made).all()
     assert unit_vectors(np.ones((2, 5, 1, 1), np.float16)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 1000])
+@pytest.mark.parametrize("top", [1, 5, 999, 2000])
+def test_the_likeliest_classes(classes, top):
+    rng = np.random.default_rng(classes)
+    for probabilities in (rng.random((6, classes), np.float32), rng.integers(0, 4, (6, classes)).astype(np.float32)):
+        expected = [np.argsort(-row, kind="stable")[:top].tolist() for row in probabilities]
+        assert [one.tolist() for one in top_classes(probabilities, top)] == expected

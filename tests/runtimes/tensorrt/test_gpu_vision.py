@@ -158,10 +158,11 @@ def test_the_gpus_way_is_the_plain_way(precision):
     with backend_of(STARTER / "detect", precision=precision) as backend:
         for options in (DetectOptions(), DetectOptions(confidence=0.05, iou=0.6), DetectOptions(classes=(1, 3, 5))):
             plain = super(TensorRTVisionBackend, backend)._find(images, options, masks=False)
-            for (one, _), (other, _) in zip(backend._find(images, options, masks=False), plain, strict=True):
-                sure = other.scores > options.confidence + 0.02
-                for box, kind in zip(other.boxes[sure], other.classes[sure], strict=True):
-                    assert iou_matrix(box[None], one.boxes[one.classes == kind]).max(initial=0.0) > 0.97
+            for one, other in zip(backend._find(images, options, masks=False), plain, strict=True):
+                mine, theirs = evaluate.as_found(one), evaluate.as_found(other)
+                sure = theirs.scores > options.confidence + 0.02
+                for box, kind in zip(theirs.boxes[sure], theirs.labels[sure], strict=True):
+                    assert iou_matrix(box[None], mine.boxes[mine.labels == kind]).max(initial=0.0) > 0.97
                 assert len(one) <= len(other) + 2
 
 

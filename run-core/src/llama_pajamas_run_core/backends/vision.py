@@ -14,6 +14,7 @@ from llama_pajamas_run_core.dsp.heads import (
     class_probabilities,
     read_candidates,
     suppress,
+    top_classes,
     unit_vectors,
 )
 from llama_pajamas_run_core.dsp.masks import assemble_masks
@@ -64,26 +65,35 @@ class VisionBackend(Backend):
         """Vectors [n, d] of texts, in the space of the images'. Only where the spec has "embed_text"."""
         raise Unsupported(f"{type(self).__name__} encodes no text.")
 
-    def _find(
-        self, images: Sequence[Image], options: DetectOptions, *, masks: bool
-    ) -> list[tuple[Candidates, Placement]]:
+    def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> list[list[Detection]]:
         """What a detector finds.
 
         Args:
             images: at least one.
             options: thresholds and limits, checked.
-            masks: whether coefficients and prototypes are wanted too; only where the spec has "segment".
+            masks: whether each object's mask is wanted; only where the spec has "segment".
 
         Returns:
-            for each image the objects, without doubles and the surest first, in input pixels, and where the image lies
-            in the input.
+            for each image the objects, without doubles and the surest first, as :meth:`_detections` makes them.
         """
-        found: list[tuple[Candidates, Placement]] = []
+        found: list[list[Detection]] = []
         for outputs, placements in self._run(images):
             for index, placement in enumerate(placements):
                 read = read_candidates([output[index] for output in outputs], self.spec, options)
-                found.append((suppress(read, self.spec, options), placement))
+                found.append(self._detections(suppress(read, self.spec, options), placement, masks=masks))
         return found
+
+    def _detections(self, found: Candidates, placement: Placement, *, masks: bool) -> list[Detection]:
+        """Boxes of the model's input as detections in the image's own pixels."""
+        spec = self.spec
+        labels, known = spec.labels, len(spec.labels)
+        boxes = placement.restore_all(found.boxes)
+        shapes: Sequence[Mask | None] = assemble_masks(found, boxes, placement, spec) if masks else (None,) * len(boxes)
+        rows = zip(found.classes.tolist(), found.scores.tolist(), boxes, shapes, strict=True)
+        return [
+            Detection(which, labels[which] if which < known else str(which), score, box, mask)
+            for which, score, box, mask in rows
+        ]
 
     def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
         """The first output [n, ...] of a classifier or an embedder for the images, of which there is at least one."""
@@ -103,7 +113,7 @@ class VisionBackend(Backend):
             BadInput: an option is out of range, or no model is loaded.
             Unsupported: the model detects nothing.
         """
-        return self._detections("detect", images, options or DetectOptions())
+        return self._checked("detect", images, options or DetectOptions())
 
     def segment(self, images: Sequence[Image], options: DetectOptions | None = None) -> list[list[Detection]]:
         """Find objects with the pixels that belong to each.
@@ -119,7 +129,7 @@ class VisionBackend(Backend):
             BadInput: an option is out of range, or no model is loaded.
             Unsupported: the model makes no masks.
         """
-        return self._detections("segment", images, options or DetectOptions())
+        return self._checked("segment", images, options or DetectOptions())
 
     def classify(self, images: Sequence[Image], *, top: int = 5) -> list[list[Classification]]:
         """Name what each image shows.
@@ -139,10 +149,11 @@ class VisionBackend(Backend):
         if top < 1:
             raise BadInput(f"top must be at least 1, not {top}.", param="top")
         _some(images)
+        probabilities = class_probabilities(self._look(images), self.spec)
         named: list[list[Classification]] = []
-        for row in class_probabilities(self._look(images), self.spec):
-            order = np.argsort(-row, kind="stable")[:top]
-            named.append([Classification(int(i), self._label(int(i)), float(row[i])) for i in order])
+        for row, order in zip(probabilities, top_classes(probabilities, top), strict=True):
+            ranked = zip(order.tolist(), row[order].tolist(), strict=True)
+            named.append([Classification(which, self._label(which), chance) for which, chance in ranked])
         return named
 
     def embed(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
@@ -205,20 +216,11 @@ class VisionBackend(Backend):
         labels = self.spec.labels
         return labels[class_id] if class_id < len(labels) else str(class_id)
 
-    def _detections(self, task: VisionTask, images: Sequence[Image], options: DetectOptions) -> list[list[Detection]]:
+    def _checked(self, task: VisionTask, images: Sequence[Image], options: DetectOptions) -> list[list[Detection]]:
         self._need(task)
         self._check(options)
         _some(images)
-        masks, spec = task == "segment", self.spec
-        made: list[list[Detection]] = []
-        for found, placement in self._find(images, options, masks=masks):
-            boxes = placement.restore_all(found.boxes)
-            shapes: Sequence[Mask | None] = (
-                assemble_masks(found, boxes, placement, spec) if masks else (None,) * len(boxes)
-            )
-            rows = zip(found.classes.tolist(), found.scores.tolist(), boxes, shapes, strict=True)
-            made.append([Detection(which, self._label(which), score, box, mask) for which, score, box, mask in rows])
-        return made
+        return self._find(images, options, masks=task == "segment")
 
 
 def _some(images: Sequence[Image]) -> None:

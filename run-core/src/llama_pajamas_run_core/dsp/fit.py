@@ -58,17 +58,13 @@ class Placement:
         Returns:
             the boxes, clipped to the image.
         """
-        left, top, across, down = self.left, self.top, self.scale_x, self.scale_y
-        width, height = float(self.width), float(self.height)
-        return [
-            Box(
-                min(max((x1 - left) / across, 0.0), width),
-                min(max((y1 - top) / down, 0.0), height),
-                min(max((x2 - left) / across, 0.0), width),
-                min(max((y2 - top) / down, 0.0), height),
-            )
-            for x1, y1, x2, y2 in boxes.tolist()
-        ]
+        if not len(boxes):
+            return []
+        edges = boxes.astype(np.float64)
+        edges -= (self.left, self.top, self.left, self.top)
+        edges /= (self.scale_x, self.scale_y, self.scale_x, self.scale_y)
+        np.clip(edges, 0.0, (self.width, self.height, self.width, self.height), out=edges)
+        return [Box(*row) for row in edges.tolist()]
 
 
 def fit(image: Image, spec: VisionSpec) -> tuple[npt.NDArray[np.float32], Placement]:

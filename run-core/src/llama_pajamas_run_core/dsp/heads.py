@@ -234,6 +234,28 @@ def class_probabilities(output: npt.NDArray[Any], spec: VisionSpec) -> npt.NDArr
     return scores
 
 
+def top_classes(probabilities: npt.NDArray[np.float32], top: int) -> list[npt.NDArray[np.int64]]:
+    """The likeliest classes.
+
+    Args:
+        probabilities: float32 [n, classes].
+        top: how many; all if there are fewer.
+
+    Returns:
+        for each row int64 [top], the likeliest first, equally likely ones in the order of the classes.
+    """
+    classes = probabilities.shape[1]
+    if top >= classes:
+        return list(np.argsort(-probabilities, axis=1, kind="stable"))
+    # Only what is at least as likely as the last that is wanted has to be put in order.
+    least = np.partition(probabilities, classes - top, axis=1)[:, classes - top]
+    chosen = []
+    for row, bound in zip(probabilities, least, strict=True):
+        among = np.flatnonzero(row >= bound)
+        chosen.append(among[np.argsort(-row[among], kind="stable")][:top])
+    return chosen
+
+
 def unit_vectors(output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Scale vectors to the Euclidean length 1; a vector of zeros stays.
 
