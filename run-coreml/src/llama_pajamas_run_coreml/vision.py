@@ -79,6 +79,12 @@ class CoreMLVisionBackend(VisionBackend):
         return self._description.spec
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the package's outputs that the head reads, in the order in which it reads them."""
+        self._ready()
+        return self._description.outputs
+
+    @property
     def details(self) -> Mapping[str, Any]:
         """The compute units it runs on, how its weights are stored, and what it does."""
         if not self.loaded:
