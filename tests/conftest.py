@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes long; asked for with -m slow"))
     marked = {name for item in items for name in ("gpu", "apple") if item.get_closest_marker(name)}
     absent = {name: reason for name, reason in (("gpu", _no_gpu), ("apple", _no_apple)) if name in marked and reason()}
     for item in items:

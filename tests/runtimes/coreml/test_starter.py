@@ -1,0 +1,147 @@
+"""The starter models in Core ML, computed by the reference evaluator, beside ONNX Runtime and the checkpoint.
+
+A few held-out pictures and sentences by default; ``-m slow`` takes hundreds, and all ways of storing the weights.
+"""
+
+import numpy as np
+import pytest
+
+from llama_pajamas_run_core.types.audio import Audio
+from llama_pajamas_run_core.types.vision import DetectOptions, Image
+from llama_pajamas_run_coreml import CoreMLSTTBackend, CoreMLVisionBackend
+from llama_pajamas_run_coreml.export import export
+from llama_pajamas_run_coreml.export.options import ExportOptions
+from llama_pajamas_run_coreml.verify import verify
+from llama_pajamas_run_coreml.verify.vision import detections, vectors
+from llama_pajamas_run_onnx import ONNXVisionBackend
+from llama_pajamas_starter.catalogue import MODELS, entries
+from llama_pajamas_starter.speech import hugging_face
+from llama_pajamas_starter.speech.checkpoint import Checkpoint
+from llama_pajamas_starter.speech.data import RATE, padded
+from llama_pajamas_starter.speech.evaluate import held_out
+from llama_pajamas_starter.speech.metrics import word_error_rate
+from llama_pajamas_starter.vision.evaluate import retrieval_set
+from llama_pajamas_starter.vision.scenes import HELD_OUT_SEEDS, scene, single_object
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Exports a starter model once for each way of storing its weights."""
+    folder, known = tmp_path_factory.mktemp("starter"), {}
+
+    def make(name, compression="none", target="macos14"):
+        key = f"{name}-{compression}-{target}"
+        if key not in known:
+            source = MODELS / name
+            if name == "speech":
+                source = folder / "checkpoint"
+                if not source.exists():
+                    hugging_face.write(source, Checkpoint.load(MODELS / "speech"))
+            ends = "" if name in ("embed", "speech") else ".mlpackage"
+            known[key] = folder / f"{key}{ends}"
+            options = ExportOptions(target=target, compression=compression, measure=False)
+            export(source, known[key], options)
+        return known[key]
+
+    return make
+
+
+def pair(made, name, compression):
+    package = made(name, compression)
+    return CoreMLVisionBackend(package, compute_units="reference"), ONNXVisionBackend(MODELS / name, threads=1)
+
+
+def check_detector(made, compression, count):
+    pictures = [Image(scene(seed).image) for seed in HELD_OUT_SEEDS[:count]]
+    ours, theirs = pair(made, "detect", compression)
+    with ours, theirs:
+        options = DetectOptions(confidence=0.25)
+        again, overlap = detections(theirs.detect(pictures, options), ours.detect(pictures, options))
+    assert again.value >= 0.99
+    assert overlap.value >= 0.99
+
+
+def check_classifier(made, compression, count, share):
+    pictures = [Image(single_object(seed).image) for seed in HELD_OUT_SEEDS[:count]]
+    ours, theirs = pair(made, "classify", compression)
+    with ours, theirs:
+        pairs = zip(ours.classify(pictures, top=1), theirs.classify(pictures, top=1), strict=True)
+        same = [one[0].class_id == other[0].class_id for one, other in pairs]
+    assert np.mean(same) >= share
+
+
+def check_embedder(made, compression, count):
+    pairs = retrieval_set(count)
+    ours, theirs = pair(made, "embed", compression)
+    with ours, theirs:
+        pictures, texts = [picture for picture, _ in pairs], [text for _, text in pairs]
+        (seen,) = vectors("picture", theirs.embed(pictures), ours.embed(pictures))
+        (read,) = vectors("text", theirs.embed_text(texts), ours.embed_text(texts))
+    assert min(seen.value, read.value) >= 0.999
+
+
+def check_speech(made, compression, count, target):
+    """The word error rate is that of the checkpoint in whisper.cpp."""
+    from llama_pajamas_run_gguf import GGUFSTTBackend
+
+    spoken = held_out(count, 50_000)
+    heard = [(one.text, Audio(padded(one.waveform(), 0.3, 0.3), RATE)) for one in spoken]
+    (entry,) = (one for one in entries() if one.id == "starter-speech")
+    reference = next(one for one in entry.artifacts if one.format == "ggml-whisper").materialize()
+    rates = []
+    for backend in (
+        CoreMLSTTBackend(made("speech", compression, target), compute_units="reference"),
+        GGUFSTTBackend(reference, short_context=True),
+    ):
+        with backend:
+            texts = [backend.transcribe(audio).text for _, audio in heard]
+        rates.append(word_error_rate([(text, said) for (text, _), said in zip(heard, texts, strict=True)]))
+    assert rates[0] == pytest.approx(rates[1], abs=0.005)
+    assert rates[0] <= 0.05
+
+
+def test_the_detector_finds_the_same_boxes(made):
+    check_detector(made, "none", 6)
+
+
+def test_the_classifier_names_the_same(made):
+    check_classifier(made, "none", 16, 1.0)
+
+
+def test_the_embedder_makes_the_same_vectors(made):
+    check_embedder(made, "none", 6)
+
+
+def test_the_speech_model_hears_the_same(made):
+    check_speech(made, "none", 3, "macos15")
+
+
+def test_verifying_tells_a_package_from_anothers(made):
+    findings = verify(made("classify"), MODELS / "classify")
+    assert len(findings) == 2
+    assert all(one.good for one in findings)
+    worse = verify(made("classify", "palette4"), MODELS / "classify")
+    assert not worse[0].good
+    assert "LESS THAN 0.999" in str(worse[0])
+    assert all(
+        one.good
+        for one in verify(made("speech", target="macos15"), made("speech", target="macos15").parent / "checkpoint")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("compression", ["none", "int8", "palette8"])
+class TestAtLength:
+    def test_detector(self, made, compression):
+        check_detector(made, compression, 300)
+
+    def test_classifier(self, made, compression):
+        check_classifier(made, compression, 300, 1.0)
+
+    def test_embedder(self, made, compression):
+        check_embedder(made, compression, 100)
+
+    @pytest.mark.parametrize("target", ["macos14", "macos15"])
+    def test_speech(self, made, compression, target):
+        check_speech(made, compression, 60, target)
