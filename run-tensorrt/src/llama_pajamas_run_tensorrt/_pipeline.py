@@ -374,7 +374,8 @@ class Pipeline:
 
     def _after(self, count: int) -> None:
         for name, host in self._host_read.items():
-            _sdk.cuda.memcpy_dtoh_async(host[: max(count, self._least)], self._made[name].address, self.lane.stream)
+            array = self._made[name]
+            _sdk.cuda.memcpy_dtoh_async(host[: array.shape[0]], array.address, self.lane.stream)
         table, kernels, stream = self._table, self._kernels, self.lane.stream
         if table is None or kernels is None:
             return
@@ -433,7 +434,7 @@ class Pipeline:
     def _outputs(self, count: int) -> list[npt.NDArray[Any]]:
         """The outputs that are read, each with the pictures in front."""
         if self._kernels is not None and self._host_read:
-            brought = {name: host[: max(count, self._least)].copy() for name, host in self._host_read.items()}
+            brought = {name: host[: self._made[name].shape[0]].copy() for name, host in self._host_read.items()}
         else:
             brought = self.lane.download_all({one.name: self._made[one.name] for one in self._read})
         none = np.zeros(0, np.float32)

@@ -27,9 +27,23 @@ try:
 except ImportError as error:
     raise MissingDependency("TensorRT engines", package="tensorrt", install=_INSTALL) from error
 try:
-    import pycuda.driver as cuda
+    from pycuda import driver as cuda
 except ImportError as error:
     raise MissingDependency("TensorRT engines", package="pycuda", install=_INSTALL) from error
+
+__all__ = [
+    "Log",
+    "cuda",
+    "device_alloc",
+    "device_free",
+    "make_log",
+    "mapped",
+    "pinned_address",
+    "pinned_alloc",
+    "pinned_free",
+    "tensorrt",
+    "version",
+]
 
 logger = logging.getLogger(__name__)
 

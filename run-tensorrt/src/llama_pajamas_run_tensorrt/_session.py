@@ -331,7 +331,8 @@ def _close_all() -> None:
 
 
 def _tensors(engine: Any, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    inputs, outputs = [], []
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         is_input = engine.get_tensor_mode(name) == _sdk.tensorrt.TensorIOMode.INPUT

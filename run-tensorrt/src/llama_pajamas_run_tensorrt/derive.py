@@ -17,8 +17,9 @@ from typing import Any, Final
 from llama_pajamas_run_core.errors import BadInput, LoadError
 from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._device import GPU, find_device
-from llama_pajamas_run_tensorrt._versions import differences
+from llama_pajamas_run_tensorrt._versions import Differences, differences
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, engine_cache
+from llama_pajamas_run_tensorrt.export.graph import Surgery
 from llama_pajamas_run_tensorrt.export.options import (
     DEFAULT_BATCH,
     BuildOptions,
@@ -97,7 +98,7 @@ def engine_for(
     return path
 
 
-def in_precision(surgery: Any, options: BuildOptions, table: Any) -> Any:
+def in_precision(surgery: Surgery, options: BuildOptions, table: Differences) -> Surgery:
     """The graph in the precision asked for, where the types in it decide (TensorRT 11); else as it is."""
     if not table.strongly_typed or options.precision == "fp32":
         return surgery

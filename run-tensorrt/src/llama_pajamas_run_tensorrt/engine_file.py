@@ -155,8 +155,8 @@ def read_engine(path: str | os.PathLike[str]) -> EngineFile:
             head = file.read(_HEADER + 8)
             offset, metadata = 0, {}
             if head[:4] != MAGIC and (length := _prefix(head)):
-                text = file.seek(4) and file.read(length)
-                offset, metadata = 4 + length, _json(text)
+                file.seek(4)
+                offset, metadata = 4 + length, _json(file.read(length))
                 head = file.read(_HEADER)
     except FileNotFoundError:
         raise BadInput(f"There is no file {path}.", param="model") from None

@@ -65,7 +65,7 @@ RUNTIME = RuntimeInfo(
             "llama_pajamas_run_tensorrt.vision:TensorRTVisionBackend",
             formats=("tensorrt", "onnx-vision"),
             families="YOLOv8 and YOLO11 detectors, also with masks; Faster R-CNN-style detectors; classifiers (ResNet, "
-            "ViT, ...); image encoders",
+            "ViT, ...); CLIP-style image and text embedders",
             modules=_MODULES,
             install=_INSTALL,
             device="device",

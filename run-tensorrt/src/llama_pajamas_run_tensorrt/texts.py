@@ -1,6 +1,8 @@
 """The text encoder beside an image encoder, as a TensorRT engine of its own."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,8 @@ from llama_pajamas_run_tensorrt._device import GPU
 from llama_pajamas_run_tensorrt._session import Session
 from llama_pajamas_run_tensorrt.derive import engine_for, is_onnx
 from llama_pajamas_run_tensorrt.export.options import BuildOptions, parse_precision
+
+logger = logging.getLogger(__name__)
 
 #: Names of a text encoder's engine, beside the image encoder's of the same place.
 _PAIRS: Final = {"image": "text", "vision_model": "text_model"}
@@ -45,7 +49,7 @@ def is_text(engine: Path) -> bool:
 
 
 def text_files(path: Path) -> VisionFiles | None:
-    """The files of a model's text encoder; None where there is none, or no tokenizer.
+    """The files of a model's text encoder; None where there is none, or nothing to cut texts with.
 
     Args:
         path: what the vision room was asked to load: an ONNX model or engines, a file or a folder.
@@ -53,6 +57,9 @@ def text_files(path: Path) -> VisionFiles | None:
     Raises:
         LoadError: a file beside it is damaged.
     """
+    if find_spec("tokenizers") is None:
+        logger.warning("model=%s embeds no texts: the package tokenizers is not installed", path)
+        return None
     if is_onnx(path):
         files = find_files(path)
         return files if files.text is not None and files.tokenizer is not None else None

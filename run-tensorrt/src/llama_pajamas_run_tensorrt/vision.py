@@ -203,6 +203,10 @@ class TensorRTVisionBackend(VisionBackend):
         made: npt.NDArray[Any] = np.stack(self._batcher.run([Job(image) for image in images]))
         return made
 
+    def _encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        assert self._texts is not None
+        return self._texts[1].encode(texts)
+
 
 def find_engine(path: Path) -> Path:
     """The engine of a model.

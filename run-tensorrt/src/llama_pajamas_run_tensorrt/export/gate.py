@@ -184,9 +184,8 @@ def _cosine(pairs: Sequence[tuple[Arrays, Arrays, int]], reading: Reading | None
     values = []
     for wanted, made, rows in pairs:
         if reading is not None and "embed" in reading.spec.tasks:
-            one = unit_vectors(reading.read(list(wanted.values()), rows)[0])
-            other = unit_vectors(reading.read(list(made.values()), rows)[0])
-            values.append(float((one * other).sum(axis=1).mean()))
+            vectors = [unit_vectors(reading.read(list(given.values()), rows)[0]) for given in (wanted, made)]
+            values.append(float((vectors[0] * vectors[1]).sum(axis=1).mean()))
             continue
         for name in wanted:
             one, other = (np.asarray(array, np.float64).reshape(-1) for array in (wanted[name], made[name]))

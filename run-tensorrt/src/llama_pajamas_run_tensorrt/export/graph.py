@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -87,13 +87,12 @@ def load(path: Path) -> "onnx.ModelProto":
         BadInput: there is no such file, or it is no ONNX file.
         LoadError: it is damaged.
     """
-    onnx = need("onnx")
+    package = need("onnx")
     check_onnx(path)
     try:
-        model: Any = onnx.load(path)
+        return cast("onnx.ModelProto", package.load(path))
     except Exception as error:  # protobuf's errors share no base below Exception
         raise LoadError(f"{path} could not be read: {' '.join(str(error).split())[:300]}.") from error
-    return model
 
 
 def prepare(
@@ -160,7 +159,7 @@ def _with_opset(model: "onnx.ModelProto", newest: int, path: Path, changes: list
         return model
     converter = need("onnx.version_converter")
     try:
-        converted: Any = converter.convert_version(model, newest)
+        converted = cast("onnx.ModelProto", converter.convert_version(model, newest))
     except Exception as error:
         raise Unsupported(
             f"{path} has opset {opset}, this TensorRT reads up to {newest}, and it cannot be converted: "
@@ -209,7 +208,7 @@ def _quietly(graph: Any) -> None:
 
 
 def _exported(gs: Any, graph: Any, model: "onnx.ModelProto") -> "onnx.ModelProto":
-    made = gs.export_onnx(graph)
+    made = cast("onnx.ModelProto", gs.export_onnx(graph))
     made.ir_version = model.ir_version
     del made.metadata_props[:]
     made.metadata_props.extend(model.metadata_props)
@@ -222,7 +221,7 @@ def _free_batch(model: "onnx.ModelProto", path: Path, changes: list[str]) -> "on
     Raises:
         Unsupported: some layer needs just that number.
     """
-    onnx = need("onnx")
+    numpy_helper = need("onnx.numpy_helper")
     weights = {one.name for one in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     fixed = {
@@ -253,7 +252,7 @@ def _free_batch(model: "onnx.ModelProto", path: Path, changes: list[str]) -> "on
             target[0] = 0  # as many as there are
             name = f"{node.input[1]}_any_batch"
             if name not in constants:
-                freed.graph.initializer.append(onnx.numpy_helper.from_array(target, name))
+                freed.graph.initializer.append(numpy_helper.from_array(target, name))
                 constants[name] = target
             node.input[1] = name
             rewritten += 1
