@@ -52,8 +52,9 @@ def detector(
     extra: int = 0,
     nms: bool = False,
     channels_last: bool = False,
+    repeats: int = 16,
 ) -> Path:
-    """YOLOv8's layout [n, 4 + 3 + extra, 64], or [n, 4, 6] with ``nms``: boxes for each quarter of a 64 x 64 input."""
+    """YOLOv8's layout [n, 4 + 3 + extra, 4 * repeats], or [n, 4, 6] with ``nms``: boxes for quarters of the input."""
     number = np.float16 if half else np.float32
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     quarter = SIZE // 2
@@ -77,7 +78,7 @@ def detector(
         "axis1": np.array([1], np.int64),
         "boxes": boxes,
         "corners": corners,
-        "repeats": np.array([1, 1, 16], np.int64),
+        "repeats": np.array([1, 1, repeats], np.int64),
     }
     if nms:
         nodes += [
@@ -94,12 +95,12 @@ def detector(
     else:
         nodes.append(helper.make_node("Add", ["zeros", "boxes"], ["places"]))
         nodes.append(helper.make_node("Concat", ["places", "scores", *["zeros"] * extra], ["four"], axis=1))
-        # Each box sixteen times over: real heads have more places than channels, and many boxes for one object.
+        # Each box many times over: real heads have more places than channels, and many boxes for one object.
         nodes.append(helper.make_node("Tile", ["four", "repeats"], ["table" if transposed else "output0"]))
-        made = [batch, 7 + extra, 64]
+        made = [batch, 7 + extra, 4 * repeats]
         if transposed:
             nodes.append(helper.make_node("Transpose", ["table"], ["output0"], perm=[0, 2, 1]))
-            made = [batch, 64, 7]
+            made = [batch, 4 * repeats, 7]
     used = {name for node in nodes for name in node.input}
     constants = {name: array for name, array in constants.items() if name in used}
     return save(path, nodes, {"images": (kind, shape)}, {"output0": made}, constants, metadata=metadata, dtype=kind)

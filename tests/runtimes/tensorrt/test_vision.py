@@ -4,21 +4,26 @@ Engines are computed by ONNX Runtime and the kernels by the processor, from the 
 """
 
 import json
+import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from support import onnx_graphs as graphs
 from support import tensorrt_stand_in
 from support.vision_kernels import install_kernels
 
+from llama_pajamas_run_core.artifacts.vision.spec import as_config
+from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency, OutOfMemory, Unsupported
 from llama_pajamas_run_core.testing.vision import VisionContract, pictures
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, remember_made_here
 from llama_pajamas_run_tensorrt.tensors import Shape
 
-YOLO = {"names": repr(dict(enumerate(graphs.COLOURS))), "task": "detect", "imgsz": "[64, 64]"}
 DETECT = {
     "task": "detect", "head": "yolov8", "labels": list(graphs.COLOURS),
     "input": {"width": 64, "height": 64, "resize": "letterbox", "mean": [0, 0, 0], "std": [1, 1, 1]},
@@ -94,14 +99,6 @@ class TestDetector(_Contract):
     description = DETECT
 
 
-class TestHalfDetector(_Contract):
-    description = DETECT
-
-    @classmethod
-    def graph(cls, folder: Path) -> Path:
-        return graphs.detector(folder / "model.onnx", half=True)
-
-
 class TestClassifier(_Contract):
     description = CLASSIFY
 
@@ -116,6 +113,24 @@ class TestEmbedder(_Contract):
     @classmethod
     def graph(cls, folder: Path) -> Path:
         return graphs.colour_meter(folder / "model.onnx", output="image_embeds")
+
+
+class TestSegmenter(_Contract):
+    description = {**DETECT, "task": "segment", "head": "yolov8-seg"}
+
+    @classmethod
+    def graph(cls, folder: Path) -> Path:
+        return graphs.segmenter(folder / "model.onnx")
+
+
+class TestLists(_Contract):
+    """Boxes, labels and scores in outputs of their own, read on the host."""
+
+    description = {**DETECT, "head": "boxes"}
+
+    @classmethod
+    def graph(cls, folder: Path) -> Path:
+        return graphs.lists(folder / "model.onnx", batched=True)
 
 
 def same(found, expected, *, half=False):
@@ -143,8 +158,16 @@ def test_each_version_detects(stand_in, prepared, tmp_path):
 
 
 @pytest.mark.parametrize("stand_in", ["10"], indirect=True)
-@pytest.mark.parametrize("layout", ["plain", "half", "transposed", "channels last", "one", "four", "more channels"])
-@pytest.mark.parametrize("options", [{}, {"graphs": False}, {"preprocess": "cpu"}])
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        *((layout, {}) for layout in ("plain", "half", "transposed", "channels last", "one", "four", "more channels")),
+        ("plain", {"graphs": False}),
+        ("half", {"preprocess": "cpu"}),
+        ("four", {"preprocess": "cpu"}),
+    ],
+    ids=str,
+)
 def test_the_ways_agree_on_every_layout(stand_in, prepared, tmp_path, layout, options):
     batch: dict[str, int | str] = {"one": 1, "four": 4}
     graph = graphs.detector(
@@ -155,12 +178,11 @@ def test_the_ways_agree_on_every_layout(stand_in, prepared, tmp_path, layout, op
         batch=batch.get(layout, "batch"),
         extra=5 if layout == "more channels" else 0,
     )
-    images = pictures(((64, 64), (40, 100), (129, 65), (1, 1), (320, 200), (64, 64)))
+    images = pictures(((64, 64), (40, 100), (1, 1), (129, 65)))
     with prepared(build(stand_in, tmp_path / "model.engine", graph, DETECT), **options) as backend:
         for asked in (
             DetectOptions(confidence=0.3),
             DetectOptions(confidence=0.0, iou=1.0, max_detections=40),
-            DetectOptions(confidence=0.2, classes=(1,)),
             DetectOptions(confidence=0.2, classes=(0, 2), max_detections=1),
             DetectOptions(confidence=1.0),
             DetectOptions(classes=()),
@@ -171,3 +193,240 @@ def test_the_ways_agree_on_every_layout(stand_in, prepared, tmp_path, layout, op
             found = backend._find(images, asked, masks=False)
             for mine, theirs in zip(found, plain, strict=True):
                 same(mine, theirs, half=layout == "half")
+
+
+@pytest.fixture
+def newest(monkeypatch, tmp_path):
+    """The stand-in in one flavour, with kernels."""
+    made = tensorrt_stand_in.install("10", monkeypatch, tmp_path / "sdk")
+    install_kernels(made, monkeypatch)
+    return made
+
+
+def opened(engine, **options):
+    from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
+
+    return TensorRTVisionBackend(engine, **options)
+
+
+@pytest.mark.parametrize("layout", ["plain", "half", "transposed"])
+def test_masks_are_those_of_the_plain_way(newest, tmp_path, layout):
+    graph = graphs.segmenter(tmp_path / "model.onnx", half=layout == "half", transposed=layout == "transposed")
+    images = [*pictures(((64, 64), (40, 100), (129, 65))), Image(graphs.scene(top_left="green", width=90, height=70))]
+    with opened(build(newest, tmp_path / "model.engine", graph, TestSegmenter.description)) as backend:
+        for _ in range(3):
+            found = backend.segment(images)
+            plain = super(type(backend), backend)._find(images, DetectOptions(), masks=True)
+            for mine, theirs in zip(found, plain, strict=True):
+                same(mine, theirs, half=layout == "half")
+                for one, other in zip(mine, theirs, strict=True):
+                    differ = np.count_nonzero(one.mask.full() != other.mask.full())
+                    assert differ <= 0.01 * other.mask.part.size + 2
+        assert any(one.mask.area > 500 for one in found[3])
+        assert all(one.mask is None for one in backend.detect(images)[3])
+
+
+def test_more_boxes_than_the_kernels_keep_are_read_on_the_host(newest, tmp_path):
+    graph = graphs.detector(tmp_path / "model.onnx", repeats=512)
+    images = [Image(graphs.scene(top_left="red", bottom_right="blue")), Image(graphs.scene())]
+    with opened(build(newest, tmp_path / "model.engine", graph, DETECT)) as backend:
+        for options in (DetectOptions(confidence=0.0), DetectOptions(confidence=0.0, iou=1.0, max_detections=700)):
+            plain = super(type(backend), backend)._find(images, options, masks=False)
+            for mine, theirs in zip(backend.detect(images, options), plain, strict=True):
+                same(mine, theirs)
+        (many, _) = backend.detect(images, DetectOptions(confidence=0.5, iou=1.0, max_detections=700))
+        assert len(many) == 700  # more than are told by the kernels
+
+
+@pytest.mark.parametrize("layout", [{}, {"batched": True}, {"counted": True}])
+def test_boxes_in_outputs_of_their_own(stand_in, prepared, tmp_path, layout):
+    graph = graphs.lists(tmp_path / "model.onnx", **layout)
+    head = "efficient-nms" if "counted" in layout else "boxes"
+    engine = build(stand_in, tmp_path / "model.engine", graph, {**DETECT, "head": head})
+    with prepared(engine) as backend:
+        pixels = graphs.scene(top_left="red", bottom_right="blue", width=128, height=128)
+        for images in ([Image(pixels)] * 3, [Image(graphs.scene(top_left="green")), Image(pixels)]):
+            found = [(one.label, one.box.x1, one.box.y2) for one in backend.detect(images)[-1]]
+            assert found == [("red", 4.0, 60.0), ("blue", 68.0, 124.0)][: 1 if "counted" in layout else 2]
+
+
+def test_a_graph_is_used_from_the_second_batch_of_a_size_on(newest, tmp_path):
+    with opened(
+        build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT), lanes=1
+    ) as backend:
+        image = Image(graphs.scene(top_left="red"))
+        before = newest.driver.launches
+        backend.detect([image])  # a graph since the engine was loaded
+        assert newest.driver.launches == before + 1
+        for count, launches in ((8, 0), (8, 1), (8, 1), (5, 0), (5, 0), (3, 0), (3, 1)):
+            before = newest.driver.launches
+            assert [len(found) for found in backend.detect([image] * count)] == [1] * count
+            assert newest.driver.launches - before == launches, count
+
+
+def test_pictures_of_all_sizes_in_one_batch_and_larger_ones_after(newest, tmp_path):
+    """Graphs hold no addresses of pixels, so memory for them may grow."""
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    with opened(engine, lanes=1) as backend:
+        for size in (16, 64, 200, 900, 30):
+            image = Image(graphs.scene(top_left="blue", width=size, height=size))
+            for images in ([image], [image, Image(graphs.scene(bottom_right="red", width=70, height=20)), image]):
+                found = backend.detect(images)
+                assert [one.label for one in found[0]] == ["blue"]
+                assert found[0][0].box.x2 == pytest.approx(size * 30 / 64, abs=1e-3)
+        views = Image(graphs.scene(top_left="green", width=128, height=128)[::2, ::-1][:, ::-2])
+        assert [one.label for one in backend.detect([views])[0]] == ["green"]
+
+
+def test_callers_at_the_same_time_share_batches(newest, tmp_path):
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    colours = [Image(graphs.scene(top_left=colour)) for colour in graphs.COLOURS]
+    with opened(engine) as backend:
+        assert backend.lanes == 16
+        start, gate = threading.Barrier(9), threading.Event()
+        for place in backend._batcher._free:  # both places are busy until all have come
+
+            def start_later(jobs, place=place, begin=place.start):
+                begin(jobs)
+                assert gate.wait(20)
+
+            place.start = start_later
+
+        def caller(number):
+            start.wait()
+            options = DetectOptions(classes=None if number % 2 else (number % 3,), confidence=0.5)
+            return backend.detect([colours[number % 3]] * (1 + number % 2), options)
+
+        with ThreadPoolExecutor(9) as pool:
+            answers = [pool.submit(caller, number) for number in range(9)]
+            while sum(len(one) for one in [backend._batcher._queue]) < 9:
+                threading.Event().wait(0.002)
+            gate.set()
+            for number, answer in enumerate(answers):
+                found = answer.result(30)
+                assert [[one.label for one in each] for each in found] == [[graphs.COLOURS[number % 3]]] * (
+                    1 + number % 2
+                )
+        assert max(backend._batcher.batches) >= 5
+        assert json.loads(json.dumps(backend.details["batches"]))
+
+
+def test_one_request_fails_and_the_others_do_not(newest, tmp_path):
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    good, huge = Image(graphs.scene(top_left="red")), Image(np.zeros((6000, 6000, 3), np.uint8))
+    with opened(engine, memory_limit=48 << 20, lanes=1) as backend:
+        expected = backend.detect([good])
+        with ThreadPoolExecutor(4) as pool:
+            answers = [pool.submit(backend.detect, [image]) for image in (good, huge, good, good)]
+            with pytest.raises(OutOfMemory, match="limit"):
+                answers[1].result(20)
+            assert all(answers[index].result(20) == expected for index in (0, 2, 3))
+        assert backend.detect([good]) == expected
+
+
+def test_loading_again_and_again_leaves_nothing_behind(newest, tmp_path):
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    backend = opened(engine)
+    for _ in range(6):
+        assert len(backend.detect([Image(graphs.scene(top_left="red"))] * 9)) == 9
+        backend.load_model(engine)
+    backend.close()
+    state = newest.cuda.state
+    assert (state.allocated, state.pinned, newest.driver.graphs) == (0, 0, 0)
+
+
+def test_engines_of_ultralytics_tell_what_they_are(newest, tmp_path):
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), None)
+    names = {str(index): colour for index, colour in enumerate(graphs.COLOURS)}
+    told = json.dumps({"names": names, "task": "detect", "imgsz": [64, 64], "batch": 8}).encode()
+    theirs = tmp_path / "theirs.engine"
+    theirs.write_bytes(len(told).to_bytes(4, "little") + told + engine.read_bytes())
+    with pytest.raises(BadInput, match="trust"):
+        opened(theirs)
+    with opened(theirs, trust=True) as backend:
+        assert backend.spec.labels == graphs.COLOURS
+        assert [one.label for one in backend.detect([Image(graphs.scene(top_left="green"))])[0]] == ["green"]
+
+
+def test_what_lies_beside_an_engine_tells_what_it_is(newest, tmp_path):
+    engine = build(newest, tmp_path / "model.engine", graphs.colour_meter(tmp_path / "model.onnx"), None)
+    with pytest.raises(BadInput, match="labels="):
+        opened(engine, task="classify")
+    with opened(engine, task="classify", labels=graphs.COLOURS, mean=0, std=1) as backend:
+        assert backend.classify([Image(graphs.scene(top_left="blue"))])[0][0].label == "blue"
+    (tmp_path / "config.json").write_text(json.dumps(CLASSIFY))
+    (tmp_path / "model.onnx").unlink()
+    with opened(tmp_path) as backend:
+        assert as_config(backend.spec) == CLASSIFY
+        assert backend.spec.crop == 0.9
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(LoadError, match="config"):
+        opened(tmp_path)
+
+
+def test_a_folder_with_none_or_several_engines(newest, tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    with pytest.raises(BadInput, match=r"no \.engine"):
+        opened(folder)
+    for name in ("one", "two"):
+        build(newest, folder / f"{name}.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    with pytest.raises(BadInput, match=r"one\.engine, two\.engine"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_batch": 0}, "max_batch"),
+        ({"max_wait_ms": -1}, "max_wait_ms"),
+        ({"preprocess": "tpu"}, "preprocess"),
+        ({"lanes": 0}, "lanes"),
+        ({"precision": "fp16"}, "precision"),
+        ({"colour": "RGB"}, "colour.*max_wait_ms"),
+        ({"device": 5}, "GPU 5"),
+    ],
+)
+def test_senseless_options_are_named(newest, tmp_path, options, message):
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    with pytest.raises(BadInput, match=message):
+        opened(engine, **options)
+    assert newest.cuda.state.allocated == 0
+
+
+def test_an_engine_that_looks_at_no_images(newest, tmp_path):
+    graph = graphs.word_meter(tmp_path / "model.onnx", graphs.WORD_VECTORS, length=8)
+    engine = build(newest, tmp_path / "model.engine", graph, None)
+    with pytest.raises(Unsupported, match="takes no image"):
+        opened(engine)
+    assert newest.cuda.state.allocated == 0
+
+
+def test_smaller_buffers_and_batches_that_an_engine_wants(newest, tmp_path):
+    graph = graphs.detector(tmp_path / "model.onnx")
+    images = [Image(graphs.scene(top_left=colour)) for colour in graphs.COLOURS] * 3
+    wanted = [[colour] for colour in graphs.COLOURS] * 3
+    with opened(build(newest, tmp_path / "a.engine", graph, DETECT), max_batch=2) as backend:
+        assert [[one.label for one in found] for found in backend.detect(images)] == wanted
+        assert set(backend._batcher.batches) == {1, 2}
+    # An engine whose smallest batch is more than one picture.
+    with opened(build(newest, tmp_path / "b.engine", graph, DETECT, batch=(4, 4, 8))) as backend:
+        for count in (1, 3, 4, 9):
+            assert [[one.label for one in found] for found in backend.detect(images[:count])] == wanted[:count]
+        plain = super(type(backend), backend)._find(images[:3], DetectOptions(), masks=False)
+        assert [[one.label for one in found] for found in plain] == wanted[:3]
+
+
+def test_without_a_compiler_the_processor_prepares_images(newest, tmp_path, monkeypatch, caplog):
+    from llama_pajamas_run_tensorrt import _kernels, kernels
+
+    monkeypatch.setattr(_kernels, "compiled", kernels.compiled)
+    monkeypatch.setattr(kernels, "_compilers", lambda: iter(()))
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    with caplog.at_level(logging.WARNING), opened(engine) as backend:
+        assert backend.details["preprocess"] == "cpu"
+        assert [one.label for one in backend.detect([Image(graphs.scene(top_left="red"))])[0]] == ["red"]
+    assert "prepared on the CPU" in caplog.text
+    with pytest.raises(MissingDependency, match="neither NVRTC nor nvcc"):
+        opened(engine, preprocess="gpu")
+    assert newest.cuda.state.allocated == 0
