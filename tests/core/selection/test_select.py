@@ -24,7 +24,7 @@ PLANNED = {
     "gguf": {Task.LLM: "gguf", Task.STT: "ggml-whisper"},
     "onnx": {Task.VISION: "onnx-vision", Task.STT: "onnx-whisper", Task.TTS: "piper"},
     "mlx": {Task.LLM: "mlx", Task.STT: "mlx-whisper"},
-    "coreml": {Task.VISION: "coreml", Task.STT: "coreml-whisper", Task.TTS: "system-voice"},
+    "coreml": {Task.VISION: "coreml", Task.STT: "coreml-whisper"},
     "tensorrt": {Task.LLM: "tensorrt", Task.VISION: "tensorrt", Task.STT: "tensorrt"},
     "system": {Task.TTS: "system-voice"},
 }
@@ -53,22 +53,23 @@ INSTALLED = {
 }
 L, V, S, T = Task.LLM, Task.VISION, Task.STT, Task.TTS
 UNIVERSAL = {L: "gguf", V: "onnx", S: "gguf", T: "onnx"}
-MAC_TODAY = {L: "mlx", V: "onnx", S: "mlx", T: "system"}
-OLD_MAC_TODAY = {**MAC_TODAY, L: "gguf", S: "gguf"}
+MAC = {L: "mlx", V: "coreml", S: "coreml", T: "system"}
+OLD_MAC = {**UNIVERSAL, T: "system"}
+IPHONE = {**UNIVERSAL, V: "coreml", S: "coreml"}
 TENSORRT_TODAY = {**UNIVERSAL, V: "tensorrt", S: "tensorrt"}
 TENSORRT = {L: "tensorrt", V: "tensorrt", S: "tensorrt", T: "onnx"}
 #: (machine, installed) -> task -> runtime. With no packages nothing is chosen; gguf alone does language and speech.
 EXPECTED = {
-    ("macbook-m3-max", "today"): MAC_TODAY,
-    ("macbook-m3-max", "planned"): {L: "mlx", V: "coreml", S: "coreml", T: "system"},
-    ("macbook-air-m1-8gb", "today"): MAC_TODAY,
-    ("macbook-air-m1-8gb", "planned"): {L: "mlx", V: "coreml", S: "coreml", T: "system"},
-    ("mac-mini-m1-macos-12", "today"): OLD_MAC_TODAY,
-    ("mac-mini-m1-macos-12", "planned"): {L: "gguf", V: "coreml", S: "coreml", T: "system"},
+    ("macbook-m3-max", "today"): MAC,
+    ("macbook-m3-max", "planned"): MAC,
+    ("macbook-air-m1-8gb", "today"): MAC,
+    ("macbook-air-m1-8gb", "planned"): MAC,
+    ("mac-mini-m1-macos-12", "today"): OLD_MAC,
+    ("mac-mini-m1-macos-12", "planned"): OLD_MAC,
     ("macbook-intel-2019", "today"): UNIVERSAL,
     ("macbook-intel-2019", "planned"): UNIVERSAL,
-    ("iphone-15-pro", "today"): UNIVERSAL,
-    ("iphone-15-pro", "planned"): {L: "gguf", V: "coreml", S: "coreml", T: "coreml"},
+    ("iphone-15-pro", "today"): IPHONE,
+    ("iphone-15-pro", "planned"): IPHONE,
     ("desktop-rtx-4090-windows", "today"): UNIVERSAL,
     ("desktop-rtx-4090-windows", "planned"): UNIVERSAL,
     ("workstation-rtx-4090-linux", "today"): TENSORRT_TODAY,
@@ -181,6 +182,13 @@ def test_reasons_say_what_to_do():
     )
     assert "avx2" in reasons("laptop-2010", Task.LLM, INSTALLED["today"])["gguf"]
     assert "macOS 14" in reasons("mac-mini-m1-macos-12", Task.LLM, INSTALLED["planned"])["mlx"]
+    eyes = reasons("mac-mini-m1-macos-12", Task.VISION, INSTALLED["today"])
+    assert eyes["coreml"] == "the packages are for macOS 14 and later, this is 12.7.6"
+    assert reasons("laptop", Task.VISION, INSTALLED["today"])["coreml"] == "Core ML exists on macOS and iOS only"
+    heard = reasons("macbook-m3-max", Task.STT, INSTALLED["today"])
+    assert heard["coreml"] == "the Neural Engine: native on Apple silicon, and efficient"
+    assert heard["mlx"] == "ranked after Core ML; native on Apple silicon, and efficient"
+    assert "no voice for iOS" in reasons("iphone-15-pro", Task.TTS, INSTALLED["today"])["system"]
     voices = reasons("laptop", Task.TTS, INSTALLED["today"])
     assert voices["system"] == "ranked after ONNX Runtime; the voice that is always there"
 

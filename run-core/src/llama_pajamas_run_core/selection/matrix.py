@@ -91,7 +91,7 @@ MATRIX: dict[tuple[str, Task], tuple[Rank, ...]] = {
     ("mobile", Task.LLM): (Rank("coreml", _PACKAGE),),
     ("mobile", Task.VISION): (Rank("coreml", _PACKAGE),),
     ("mobile", Task.STT): (Rank("coreml", _PACKAGE),),
-    ("mobile", Task.TTS): (Rank("coreml", _PACKAGE),),
+    ("mobile", Task.TTS): (Rank("system", "the system's own voices need no model"),),
     ("universal", Task.LLM): (Rank("gguf", "runs on any CPU or GPU"),),
     ("universal", Task.VISION): (Rank("onnx", "runs on any machine"),),
     ("universal", Task.STT): (
