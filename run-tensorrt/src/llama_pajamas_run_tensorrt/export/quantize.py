@@ -1,7 +1,8 @@
 """INT8 written into the graph: QuantizeLinear and DequantizeLinear around what is to be computed in whole numbers.
 
 That is one way for TensorRT 8.6, 10 and 11. Activations have one scale for the tensor, weights one for each output
-channel. The last layers before the graph's outputs stay as they are: boxes and scores need more than 256 steps.
+channel; in products of stacks of matrices, where TensorRT takes no scales by channel, one for the tensor. The last
+layers before the graph's outputs stay as they are: boxes and scores need more than 256 steps.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,8 +68,8 @@ def quantized(
     return replace(describe(made, done, surgery.metadata), metadata=surgery.metadata)
 
 
-def _weights(node: Any) -> tuple[int, int] | None:
-    """Where a layer's constant weights are among its inputs, and along which axis its outputs lie."""
+def _weights(node: Any) -> tuple[int, int | None] | None:
+    """Where a layer's constant weights are among its inputs, and along which axis each output has a scale."""
     if len(node.inputs) < 2 or not hasattr(node.inputs[1], "values"):
         return None
     if node.inputs[1].values.dtype != np.float32 or hasattr(node.inputs[0], "values"):
@@ -78,7 +79,7 @@ def _weights(node: Any) -> tuple[int, int] | None:
     if node.op == "Gemm":
         return (1, 0) if node.attrs.get("transB", 0) else (1, 1)
     if node.op == "MatMul" and node.inputs[1].values.ndim == 2:
-        return 1, 1
+        return 1, None
     return None
 
 
@@ -99,10 +100,10 @@ def _last_layers(graph: Any) -> set[int]:
     return found
 
 
-def _scales(weights: npt.NDArray[Any], axis: int) -> npt.NDArray[np.float32]:
-    others = tuple(one for one in range(weights.ndim) if one != axis)
+def _scales(weights: npt.NDArray[Any], axis: int | None) -> npt.NDArray[np.float32]:
+    others = None if axis is None else tuple(one for one in range(weights.ndim) if one != axis)
     scales = np.abs(weights).max(axis=others) / _LARGEST
-    return np.where(scales > 0, scales, 1.0).astype(np.float32)
+    return np.asarray(np.where(scales > 0, scales, 1.0), np.float32)
 
 
 def _pair(gs: Any, graph: Any, tensor: Any, scale: Any, axis: int | None) -> Any:
