@@ -19,7 +19,10 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 _PACKAGES = (
     "llama-pajamas-run-core",
     "llama-pajamas-run-gguf",
+    "llama-pajamas-run-mlx",
     "llama-cpp-python",
+    "mlx",
+    "mlx-lm",
     "numpy",
     "fastapi",
     "starlette",

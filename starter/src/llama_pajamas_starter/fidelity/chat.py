@@ -18,7 +18,6 @@ from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.types.chat import GenerationOptions, GenerationRequest
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_starter.chat import checkpoint
-from llama_pajamas_starter.chat.to_gguf import convert
 from llama_pajamas_starter.fidelity.reference import Answer, Reference
 from llama_pajamas_starter.fidelity.subjects import Subject, installed, reason
 
@@ -84,6 +83,7 @@ def subjects(machine: Machine) -> list[Subject[LLMBackend]]:
 def _gguf(precision: str) -> Callable[[Path], LLMBackend]:
     def open(folder: Path) -> LLMBackend:
         from llama_pajamas_run_gguf.llm import GGUFLLMBackend
+        from llama_pajamas_starter.chat.to_gguf import convert
 
         file = convert(checkpoint(), folder / "chat-f16.gguf")
         if precision != "f16":
