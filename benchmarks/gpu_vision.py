@@ -19,11 +19,13 @@ there is left out, with the reason.
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ from common.worker import Worker
 _HERE = Path(__file__).resolve().parent
 _REFERENCE = "onnxruntime-cpu"
 _FLOOR = "engine-fp16"
+#: The part of the time limit that may go into making subjects ready.
+_READY = 0.6
 #: Scores from which a place counts as found, as the backends have it.
 _FOUND = 0.25
 #: Mean and deviation that the pictures of the classifiers are normalized with.
@@ -54,9 +58,13 @@ class Peers:
         workers: by framework.
         skip: subjects to leave out.
         processor: whether the reference on the processor is measured as well.
+        patience: seconds after which nothing more is made ready.
     """
 
-    def __init__(self, workers: Mapping[str, Worker], skip: Sequence[str], processor: bool = False) -> None:
+    def __init__(
+        self, workers: Mapping[str, Worker], skip: Sequence[str], processor: bool = False, patience: float = math.inf
+    ) -> None:
+        self._end = time.monotonic() + patience
         self.about: dict[str, Any] = {}
         self.where: dict[str, Worker] = {}
         self._workers = workers
@@ -96,7 +104,8 @@ class Peers:
                 continue
             for request in requests:
                 name = case(subject, request)
-                told = self.ask(subject, do="prepare", **request)
+                late = {"error": "no time was left to make it ready"} if time.monotonic() > self._end else None
+                told = late or self.ask(subject, do="prepare", **request)
                 if "error" in told:
                     self.failed[name] = told["error"]
                     print(f"{name}: left out: {told['error']}", file=sys.stderr)
@@ -132,13 +141,26 @@ def start(given: argparse.Namespace) -> Peers:
     if "torch" not in given.without:
         command = [given.torch_python, str(_HERE / "torch_vision.py"), "--serve"]
         workers["torch"] = Worker(command, environment(given.torch_path, given.torch_libraries))
-    return Peers(workers, given.skip.split(","), given.processor)
+    return Peers(workers, given.skip.split(","), given.processor, given.limit * _READY)
 
 
-def measure(peers: Peers, requests: Sequence[Mapping[str, Any]], rounds: int, seconds: float) -> dict[str, Any]:
-    """Figures by model, batch and subject."""
+def measure(
+    peers: Peers, requests: Sequence[Mapping[str, Any]], rounds: int, seconds: float, end: float
+) -> Iterator[dict[str, Any]]:
+    """Figures by model, batch and subject; so far, after each model and batch.
+
+    Args:
+        peers: made ready.
+        requests: the models and batches.
+        rounds: how often each subject is measured.
+        seconds: how long each time.
+        end: when to begin no more of them, by the monotonic clock.
+    """
     found: dict[str, Any] = {}
     for request in requests:
+        if time.monotonic() > end:
+            peers.failed[f"{request['model']} {request['batch']}"] = "no time was left"
+            continue
         names = [name for name in peers.timed if case(name, request) not in peers.failed]
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for turn in range(rounds):
@@ -154,7 +176,7 @@ def measure(peers: Peers, requests: Sequence[Mapping[str, Any]], rounds: int, se
                     runs[name].append(told)
         whole = {name: every for name, every in runs.items() if len(every) == rounds}
         found.setdefault(request["model"], {})[str(request["batch"])] = figures(whole, request["batch"])
-    return found
+        yield found
 
 
 def figures(runs: Mapping[str, Sequence[Mapping[str, float]]], batch: int) -> dict[str, Any]:
@@ -253,6 +275,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--batches", default="1,8,64")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each subject in each round")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which nothing more is begun")
     parser.add_argument("--skip", default="engine-fp32,torch-eager-fp32", help="subjects to leave out")
     parser.add_argument("--without", default="", help="frameworks to leave out: tensorrt, onnxruntime, torch")
     parser.add_argument("--processor", action="store_true", help="measure ONNX Runtime on the processor as well")
@@ -274,24 +297,27 @@ def main() -> int:
         for name, folder in models.items()
         for batch in map(int, given.batches.split(","))
     ]
-    peers = start(given)
+    end = time.monotonic() + given.limit
+    peers, path, found = start(given), given.output, {}
     try:
         ready = peers.prepare(requests)
         differences = {name: compare(peers, name, folder) for name, folder in models.items()}
         print(json.dumps(differences, indent=1))
-        found = measure(peers, requests, given.rounds, given.seconds)
+        # Written as it grows: what is measured is kept, whatever comes in between.
+        for found in measure(peers, requests, given.rounds, given.seconds, end):
+            content = {
+                "subjects": peers.about,
+                "ready_in_s": ready,
+                "models": found,
+                "outputs_against_onnxruntime_cpu": differences,
+                "left_out": peers.failed,
+            }
+            path = record.write("gpu_vision", content, name=given.machine, path=path)
     finally:
         peers.close()
     show(found)
-    content = {
-        "subjects": peers.about,
-        "ready_in_s": ready,
-        "models": found,
-        "outputs_against_onnxruntime_cpu": differences,
-        "left_out": peers.failed,
-    }
-    path = record.write("gpu_vision", content, name=given.machine, path=given.output)
-    print(f"\n{path.name}")
+    if path is not None:
+        print(f"\n{path.name}")
     return 0 if found and any(by_name for by_batch in found.values() for by_name in by_batch.values()) else 1
 
 

@@ -76,6 +76,12 @@ class Engine:
             made = lane.download_all(lane.run({tensor.name: np.load(inputs).astype(tensor.dtype)}))
         np.savez(to, *(one.astype(np.float32) for one in made.values()))
 
+    def close(self) -> None:
+        """Free them."""
+        for session, _ in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
     def _session(self, model: str, folder: Path) -> tuple[Any, Any]:
         if model not in self._sessions:
             from llama_pajamas_run_tensorrt._session import Session
@@ -109,9 +115,14 @@ class OurRun:
 
 
 class Ours:
-    """Our backend."""
+    """Our backend.
 
-    def __init__(self) -> None:
+    Args:
+        options: of the backend, besides those of the engine.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
         self._backends: dict[str, Any] = {}
         self._requests = ThreadPoolExecutor(_REQUESTS, "request")
         self._batches = ThreadPoolExecutor(_BATCHES, "batch")
@@ -120,7 +131,7 @@ class Ours:
         if model not in self._backends:
             from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
 
-            self._backends[model] = TensorRTVisionBackend(folder, precision="fp16", batch=_BATCH)
+            self._backends[model] = TensorRTVisionBackend(folder, precision="fp16", batch=_BATCH, **self._options)
         spec = self._backends[model].spec
         different = pictures(min(batch, _DIFFERENT), spec.height, spec.width)
         images = [Image(different[index % len(different)]) for index in range(batch)]
@@ -128,6 +139,14 @@ class Ours:
 
     def outputs(self, model: str, folder: Path, inputs: Path, to: Path) -> None:
         raise ValueError("the backend gives boxes and classes; its engine's raw outputs are engine-fp16's")
+
+    def close(self) -> None:
+        """Free it."""
+        for pool in (self._requests, self._batches):
+            pool.shutdown()
+        for backend in self._backends.values():
+            backend.close()
+        self._backends.clear()
 
 
 SUBJECTS = {"engine-fp16": lambda: Engine("fp16"), "engine-fp32": lambda: Engine("fp32"), "ours": Ours}

@@ -20,6 +20,7 @@ import onnxruntime
 import vision_models
 from common.pictures import pictures
 from common.worker import Worker, model_folder
+from support import tensorrt_stand_in
 
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_onnx.export.graph import Graph
@@ -166,6 +167,31 @@ def test_the_driver_runs_without_a_gpu(models, tmp_path):
     assert found["command"].startswith("python benchmarks/gpu_vision.py --models")
     assert str(tmp_path) not in json.dumps(found)
     assert "onnxruntime-cpu" in done.stdout
+
+
+def test_the_subjects_of_tensorrt(models, monkeypatch, tmp_path):
+    """On ONNX Runtime in TensorRT's place: what the driver asks of the engine and of our backend is there."""
+    pytest.importorskip("onnx_graphsurgeon")
+    monkeypatch.setenv("LLAMA_PAJAMAS_HOME", str(tmp_path / "home"))
+    tensorrt_stand_in.install("8.6", monkeypatch, tmp_path / "sdk")
+    from common import engines
+    from common.worker import measured
+
+    assert set(engines.about()) == {"versions", "device"}
+    folder = model_folder(models, "yolov8n-96")
+    images = np.stack(pictures(3, 96, 96, seed=6)).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    np.save(tmp_path / "images.npy", images)
+    engine = engines.SUBJECTS["engine-fp32"]()
+    engine.outputs("yolov8n-96", folder, tmp_path / "images.npy", tmp_path / "made.npz")
+    exact = onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"images": images})
+    with np.load(tmp_path / "made.npz") as made:
+        assert gpu_vision.difference(list(made.values()), exact)["relative"] < 1e-3
+    ours = engines.Ours(preprocess="cpu")  # there is nothing to run the kernels
+    for run in (engine.prepare("yolov8n-96", folder, 2), *(ours.prepare("yolov8n-96", folder, n) for n in (1, 2))):
+        run.once()
+        assert measured(run, 0.02)["latency_ms"] > 0
+    ours.close()
+    engine.close()
 
 
 def test_the_scripts_say_why_they_skip():
