@@ -106,7 +106,7 @@ class Rows:
         return 0
 
 
-class AdaptedLinear(nn.Module):  # type: ignore[misc]
+class AdaptedLinear(nn.Module):
     """A linear layer with what adapters add to it.
 
     Args:

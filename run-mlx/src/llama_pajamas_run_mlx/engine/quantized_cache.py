@@ -19,7 +19,7 @@ _STEP: Final = 256
 Packed = tuple[mx.array, mx.array, mx.array]
 
 
-class SequenceCache(QuantizedKVCache):  # type: ignore[misc]
+class SequenceCache(QuantizedKVCache):
     """One sequence's quantized keys and values, which can join those of others."""
 
     def merge(self, caches: Sequence["SequenceCache"]) -> "BatchCache":
