@@ -17,11 +17,14 @@ from llama_pajamas_run_core.artifacts.vision.text import TextEncoder
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
 from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image, VisionSpec
+from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
 from llama_pajamas_run_tensorrt._pipeline import Copiers, Job, Pipeline
 from llama_pajamas_run_tensorrt._session import Session
+from llama_pajamas_run_tensorrt._versions import differences
 from llama_pajamas_run_tensorrt.batcher import Batcher
 from llama_pajamas_run_tensorrt.derive import is_onnx, vision_engine
+from llama_pajamas_run_tensorrt.engine_file import read_engine
 from llama_pajamas_run_tensorrt.texts import is_text, open_texts, text_files
 
 logger = logging.getLogger(__name__)
@@ -50,7 +53,8 @@ class TensorRTVisionBackend(VisionBackend):
             ``size``, ``resize``, ``mean``, ``std``, ``head`` and ``crop`` as in
             :class:`~llama_pajamas_run_core.artifacts.vision.spec.Options`; ``device``, ``trust``, ``memory_limit`` and
             ``graphs`` as in :class:`~llama_pajamas_run_tensorrt._session.Session`; ``lanes``, how many batches are on
-            their way at once (2: one is prepared while the other runs); ``max_batch``, for smaller buffers than the
+            their way at once (2: one is prepared while the other runs; 1 for engines of others on TensorRT 8.6, which
+            cannot share their profile); ``max_batch``, for smaller buffers than the
             engine's largest batch needs; ``max_wait_ms``, how long a request waits for others at most while several
             come together (1); ``preprocess``, "gpu" or "cpu" (by default the GPU, and the processor where there is no
             compiler for the kernels).
@@ -94,7 +98,8 @@ class TensorRTVisionBackend(VisionBackend):
                 param=next(iter(building)),
             )
         running = {name: given[name] for name in _SESSION if name in given}
-        session = Session(find_engine(path), **{"lanes": 2, **running})
+        engine = find_engine(path)
+        session = Session(engine, **{"lanes": _lanes_of(engine), **running})
         self._texts = None
         try:
             reading = read_spec(_graph(session), described, texts=texts is not None)
@@ -226,6 +231,12 @@ def find_engine(path: Path) -> Path:
         raise BadInput(f"{path} holds no .engine file.", param="model")
     names = ", ".join(file.name for file in found)
     raise BadInput(f"{path} holds several engines: {names}.", hint="Name the one to load.", param="model")
+
+
+def _lanes_of(engine: Path) -> int:
+    """How many lanes an engine is given unasked: two, where it can share its profile between them."""
+    shares = not differences(_sdk.version()).profile_sharing or read_engine(engine).record is not None
+    return 2 if shares else 1
 
 
 def _graph(session: Session) -> VisionGraph:

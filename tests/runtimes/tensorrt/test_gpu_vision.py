@@ -28,6 +28,7 @@ pytestmark = [
 ]
 STARTER = Path(llama_pajamas_starter.__file__).parent / "models"
 YOLO = {"names": repr(dict(enumerate(graphs.COLOURS))), "task": "detect", "imgsz": "[64, 64]"}
+EDGES = ("x1", "y1", "x2", "y2")
 SIZES = ((640, 480), (1280, 720), (100, 80), (37, 501), (1, 1), (3, 700), (640, 640), (641, 639))
 
 
@@ -91,29 +92,56 @@ def test_the_kernel_fits_pictures_as_numpy_does(resize, half, channels_last):
         np.testing.assert_allclose(array.astype(np.float32), expected, atol=2e-3 if half else 5e-5)
 
 
+def agree(found, expected, *, sure=0.3, confidence=0.02, pixels=1.0):
+    """Detections of one image are the same, but for those that lie at the threshold."""
+    for one in found:
+        if one.confidence >= sure:
+            assert any(
+                other.label == one.label
+                and abs(other.confidence - one.confidence) <= confidence
+                and all(abs(getattr(other.box, edge) - getattr(one.box, edge)) <= pixels for edge in EDGES)
+                for other in expected
+            ), (one, expected)
+    strong = [sum(one.confidence >= sure + confidence for one in many) for many in (found, expected)]
+    weak = [sum(one.confidence >= sure for one in many) for many in (found, expected)]
+    assert strong[0] <= weak[1]
+    assert strong[1] <= weak[0]
+
+
 class _Contract(VisionContract):
-    """The standard suite on the real thing."""
+    """The standard suite on the real thing. A batch's size decides over how layers are computed: answers are near."""
+
+    def same(self, one, other):
+        if isinstance(one, np.ndarray):
+            return np.allclose(one, other, atol=1e-3)
+        for mine, theirs in zip(one, other, strict=True):
+            if mine and not hasattr(mine[0], "box"):
+                chances = {each.label: each.confidence for each in theirs}
+                assert all(abs(chances[each.label] - each.confidence) < 5e-3 for each in mine if each.confidence > 0.01)
+            else:
+                agree(mine, theirs, sure=0.02, confidence=5e-3, pixels=0.5)
+        return True
 
 
 class TestStarterDetector(_Contract):
     @pytest.fixture(scope="class")
     @classmethod
     def make_backend(cls):
-        return lambda: backend_of(STARTER / "detect")
+        return lambda: backend_of(STARTER / "detect", precision="fp32")
 
 
 class TestStarterClassifier(_Contract):
     @pytest.fixture(scope="class")
     @classmethod
     def make_backend(cls):
-        return lambda: backend_of(STARTER / "classify")
+        return lambda: backend_of(STARTER / "classify", precision="fp32")
 
 
 class TestStarterEmbedder(_Contract):
     @pytest.fixture(scope="class")
     @classmethod
     def make_backend(cls):
-        return lambda: backend_of(STARTER / "embed")
+        return lambda: backend_of(STARTER / "embed", precision="fp32")
 
 
 class TestSegmenter(_Contract):
@@ -237,10 +265,7 @@ def test_requests_at_the_same_time_go_into_batches():
         sizes = dict(backend._batcher.batches)
     assert len(answers) == 320
     for which, found in answers:
-        assert [one.label for one in found] == [one.label for one in expected[which]]
-        for one, other in zip(found, expected[which], strict=True):
-            assert one.box.x1 == pytest.approx(other.box.x1, abs=1.0)
-            assert one.confidence == pytest.approx(other.confidence, abs=0.02)
+        agree(found, expected[which])
     assert sum(size * count for size, count in sizes.items()) == 320
     assert sum(sizes.values()) < 200
     print("batches", sizes)  # noqa: T201
@@ -273,8 +298,11 @@ def test_loading_and_unloading_leaves_no_memory_behind():
 def test_a_picture_that_does_not_fit_fails_alone():
     small = Image(scene(HELD_OUT_SEEDS[3]).image)
     huge = Image(np.zeros((9000, 9000, 3), np.uint8))
-    with backend_of(STARTER / "detect", memory_limit=160 << 20, max_batch=2, lanes=1, graphs=False) as backend:
+    options = {"max_batch": 2, "lanes": 1}
+    with backend_of(STARTER / "detect", **options) as backend:
         expected = backend.detect([small])
-        with pytest.raises(PajamasError, match="memory|limit"):
+        used = backend._session.details["memory"]
+    with backend_of(STARTER / "detect", memory_limit=used + (64 << 20), **options) as backend:
+        with pytest.raises(PajamasError, match="limit"):
             backend.detect([huge])
-        assert backend.detect([small]) == expected
+        agree(backend.detect([small])[0], expected[0])

@@ -348,6 +348,23 @@ def test_engines_of_ultralytics_tell_what_they_are(newest, tmp_path):
         assert [one.label for one in backend.detect([Image(graphs.scene(top_left="green"))])[0]] == ["green"]
 
 
+def test_an_engine_of_others_on_the_old_version_has_one_lane(monkeypatch, tmp_path):
+    """There an engine shares its profile between contexts only where it was built to."""
+    old = tensorrt_stand_in.install("8.6", monkeypatch, tmp_path / "sdk")
+    install_kernels(old, monkeypatch)
+    ours = build(old, tmp_path / "ours.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    theirs = tmp_path / "theirs.engine"
+    model = onnx.load(tmp_path / "model.onnx").SerializeToString()
+    profile = {"images": [[1, 3, 64, 64], [4, 3, 64, 64], [8, 3, 64, 64]]}
+    theirs.write_bytes(tensorrt_stand_in.write_plan(old.tensorrt, model, [profile], False))
+    with opened(ours) as backend:
+        assert backend.lanes == 16
+    with opened(theirs, trust=True, task="detect", labels=graphs.COLOURS) as backend:
+        assert backend.lanes == 8
+        for count in (1, 1, 8, 8, 9):
+            assert len(backend.detect([Image(graphs.scene(top_left="red"))] * count)) == count
+
+
 def test_what_lies_beside_an_engine_tells_what_it_is(newest, tmp_path):
     engine = build(newest, tmp_path / "model.engine", graphs.colour_meter(tmp_path / "model.onnx"), None)
     with pytest.raises(BadInput, match="labels="):
