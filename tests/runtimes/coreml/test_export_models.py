@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from support.onnx_graphs import WORD_VECTORS, colour_meter, detector, word_meter, word_tokenizer
+from support.onnx_voices import piper
 
 from llama_pajamas_run_core.artifacts.formats import identify, size_of
 from llama_pajamas_run_core.artifacts.vision.spec import Options
@@ -272,6 +273,13 @@ def test_sources_that_cannot_be_used(tmp_path):
     (tmp_path / "m.mlpackage").mkdir()
     with pytest.raises(BadInput, match="exists already.*overwrite"):
         export(tmp_path / "text.onnx", tmp_path / "m.mlpackage")
+
+
+def test_voices_are_refused_by_name(tmp_path):
+    voice = piper(tmp_path / "voice.onnx")
+
+    with pytest.raises(Unsupported, match="is a Piper voice.*random.*run-onnx"):
+        export(voice, tmp_path / "m.mlpackage")
 
 
 def test_nothing_is_left_where_a_node_cannot_be_converted(tmp_path):

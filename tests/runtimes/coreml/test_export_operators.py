@@ -420,6 +420,7 @@ def test_a_branch_that_is_known_is_taken(tmp_path):
     [
         ("Bernoulli", ["x"], {}, "node n0 .*operator Bernoulli is not known"),
         ("NonMaxSuppression", ["x", "x"], {}, "NonMaxSuppression is not known.*without suppression of doubles"),
+        ("RandomNormalLike", ["x"], {}, "RandomNormalLike is not known.*ONNX Runtime"),
         ("MaxPool", ["x"], {"kernel_shape": [2], "dilations": [2]}, r"node n0 \(MaxPool\).*dilated"),
         ("Mod", ["x", "x"], {"fmod": 1}, r"n0 \(Mod\)"),
         ("Reshape", ["x", ints(0, 1, 1, 1, 1, 12)], {}, "at most 5 axes"),

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from llama_pajamas_run_core.artifacts.formats import size_of
+from llama_pajamas_run_core.artifacts.formats import identify, size_of
 from llama_pajamas_run_core.artifacts.vision.spec import Options
-from llama_pajamas_run_core.errors import BadInput, MissingDependency
+from llama_pajamas_run_core.errors import BadInput, MissingDependency, Unsupported
+from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_coreml.description import TOKENIZER, TextDescription, VisionDescription
 from llama_pajamas_run_coreml.export.options import ExportOptions
@@ -62,6 +63,7 @@ def export(
             if described is not None and described != Options():
                 raise BadInput(f"{source} is a checkpoint, which tells all about itself.", hint="Give no such options.")
             return _export_whisper(source, target, options, overwrite)
+        _refuse_voices(source)
         return _export_vision(source, target, options, described or Options(), shown, overwrite)
     except ModuleNotFoundError as error:
         raise MissingDependency("Exporting to Core ML", package=str(error.name), install=_INSTALL) from error
@@ -72,6 +74,22 @@ def _is_checkpoint(source: Path) -> bool:
     if not source.is_dir() or any(source.glob("*.onnx")) or any(source.glob("onnx/*.onnx")):
         return False
     return (source / "config.json").is_file() and any(source.glob("*.safetensors"))
+
+
+def _refuse_voices(source: Path) -> None:
+    """See that a source is no voice.
+
+    Raises:
+        Unsupported: it is one. VITS, which Piper's voices are, draws numbers (RandomNormalLike), and how long each
+            sound lasts, and with it every later shape, follows from what it drew (NonZero): Core ML has neither.
+    """
+    if source.exists() and (found := identify(source)).task is Task.TTS:
+        raise Unsupported(
+            f"{source} is {found.label}, which Core ML cannot run: it draws random numbers, and how long its "
+            "sounds last follows from them.",
+            hint="ONNX Runtime serves it as it is: load it with run-onnx.",
+            param="model",
+        )
 
 
 def _export_vision(

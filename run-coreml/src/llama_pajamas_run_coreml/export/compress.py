@@ -15,6 +15,8 @@ from llama_pajamas_run_coreml.export.palette import palette
 _LEAST: Final = 1024
 #: Operations whose weights take 4 bits well. Tables that are looked up in are kept in 8: there no sum evens errors out.
 _PRODUCTS: Final = frozenset({"linear", "conv", "matmul", "conv_transpose"})
+#: Operations that look up in a table.
+_LOOKUPS: Final = frozenset({"gather", "gather_along_axis", "gather_nd"})
 #: Weights of a block that share a scale, as near to this as the tensor's size allows.
 _BLOCK: Final = 32
 #: Channels that share a table, where the target knows more than one for a tensor, the first that divides them.
@@ -44,7 +46,10 @@ def compress(model: Any, options: ExportOptions) -> Any:
 def _configs(model: Any, options: ExportOptions) -> Iterator[tuple[str, Any]]:
     """How each weight is stored, by its name."""
     for name, weight in cto.get_weights_metadata(model, weight_threshold=_LEAST).items():
-        multiplied = any(child.op_type in _PRODUCTS for child in weight.child_ops)
+        used = {child.op_type for child in weight.child_ops}
+        if not used & (_PRODUCTS | _LOOKUPS):
+            continue  # added as it is, like a detector's grid of places: 8 bits would move its boxes by pixels
+        multiplied = bool(used & _PRODUCTS)
         if options.compression.startswith("palette"):
             bits = int(options.compression.removeprefix("palette")) if multiplied else 8
             yield name, _palette(weight.val.shape, bits, options)

@@ -16,9 +16,13 @@ from llama_pajamas_run_coreml.export.values import Sizes, Step, Value, for_build
 
 #: Axes that Core ML's tensors can have.
 _MOST_AXES: Final = 5
+_LENGTHS: Final = "Core ML neither draws numbers nor has sizes that follow from them: serve the model by ONNX Runtime."
 #: Operators that are left out on purpose, with what to do instead.
 _HINTS: Final = {
     "NonMaxSuppression": "Export the model without suppression of doubles: the runtime does that itself.",
+    "NonZero": _LENGTHS,
+    "RandomNormalLike": _LENGTHS,
+    "RandomUniformLike": _LENGTHS,
     "Loop": "Export the model with its loops unrolled.",
     "LSTM": "Only networks without recurrent layers are converted.",
     "GRU": "Only networks without recurrent layers are converted.",
