@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +26,9 @@ from support.tiny_gguf import CHAT_TEMPLATE, add_tokenizer
 from llama_pajamas_run_core.artifacts.places import cache_dir
 
 #: Changed with whatever changes the files, so that old ones are not taken for new ones.
-RECIPE = 1
-#: Rows of a matrix drawn at once by one thread.
-_BLOCK = 4096
+RECIPE = 2
+#: Normal numbers that all rows are cut from.
+_POOL = 2**22
 #: The last tokens of the vocabulary are markers (the end of a turn among them) and tags.
 _MARKERS = 8
 #: The first 256 tokens are bytes, the printable ASCII ones first; the others are no text by themselves.
@@ -175,32 +174,33 @@ def write(path: Path, name: str, shape: Shape, *, seed: int = 0) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for number, tensor in enumerate(tensors(shape)):
-            writer.write_tensor_data(
-                np.ones(tensor.shape, np.float32) if tensor.norm else _draw(tensor, (seed, number), threads)
-            )
+    noise = _Noise(seed)
+    for tensor in tensors(shape):
+        writer.write_tensor_data(np.ones(tensor.shape, np.float32) if tensor.norm else noise.draw(tensor))
     writer.close()
 
 
-def _draw(tensor: Tensor, seed: tuple[int, int], threads: ThreadPoolExecutor) -> npt.NDArray[np.float16]:
-    rows, columns = tensor.shape
-    values = np.empty(tensor.shape, np.float16)
+class _Noise:
+    """Normal numbers, drawn once and read from another place for each row: a real draw of 8 billion takes minutes."""
 
-    def fill(start: int) -> None:
-        rng = np.random.Generator(np.random.SFC64([*seed, start]))
-        count = min(_BLOCK, rows - start)
+    def __init__(self, seed: int) -> None:
+        self._places = np.random.default_rng(seed)
+        self._pool = self._places.standard_normal(_POOL, dtype=np.float32).astype(np.float16)
+
+    def draw(self, tensor: Tensor) -> npt.NDArray[np.float16]:
+        """The values of a weight."""
+        rows, columns = tensor.shape
+        values = np.empty(tensor.shape, np.float16)
         # A numpy float64 here would turn the whole block into float64.
-        scale = np.float32(0.7 / columns**0.5)
-        values[start : start + count] = rng.standard_normal((count, columns), dtype=np.float32) * scale
-
-    list(threads.map(fill, range(0, rows, _BLOCK)))
-    if tensor.name == "output.weight":
-        # Markers and halves of characters are as rare as in a trained model's answers, so that no answer ends early and
-        # every token is a piece of text that a stream shows at once.
-        values[-_MARKERS:] = 0
-        values[_ASCII_BYTES:_BYTES] = 0
-    return values
+        pool = self._pool * np.float16(0.7 / columns**0.5)
+        for row, start in enumerate(self._places.integers(0, _POOL - columns, rows)):
+            values[row] = pool[start : start + columns]
+        if tensor.name == "output.weight":
+            # Markers and halves of characters are as rare as in a trained model's answers, so that no answer ends
+            # early and every token is a piece of text that a stream shows at once.
+            values[-_MARKERS:] = 0
+            values[_ASCII_BYTES:_BYTES] = 0
+        return values
 
 
 def quantize(source: Path, target: Path, quantization: str) -> None:
