@@ -90,7 +90,7 @@ def first_logits(backend: Any, mel: np.ndarray) -> np.ndarray:
     """The logits behind the first token."""
     model, vocabulary = backend._whisper.model, backend._whisper.vocabulary
     begin = np.full((len(mel), 1), vocabulary.start, np.int32)
-    return backend._ready().run(lambda: model.step(model.start(model.encode(mel)), begin))
+    return backend._ready().run(lambda: model.step(model.start(model.encode(mel)), begin).copy())
 
 
 def speed(given: argparse.Namespace, torch: Worker | None) -> tuple[dict[str, Any], dict[str, str]]:

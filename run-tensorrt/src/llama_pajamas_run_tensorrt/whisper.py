@@ -1,6 +1,6 @@
 """Whisper's network in two engines; what the decoder remembers stays on the GPU."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_run_core.whisper.cache import Places
 from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_tensorrt._session import DeviceArray, Session
+from llama_pajamas_run_tensorrt._whisper_step import Step
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class TensorRTWhisper:
     """A loaded model, as :class:`~llama_pajamas_run_core.whisper.model.WhisperModel` describes it.
 
     The cache is in the GPU's memory twice: each step reads one and writes the other. So the work of a step is always
-    one of two, of the same shapes and addresses, which the session starts as CUDA graphs.
+    one of two, of the same shapes and addresses, and is started as a CUDA graph.
 
     Args:
         encoder: the encoder's engine. Both are closed with the model, also when it cannot be made.
@@ -51,8 +52,11 @@ class TensorRTWhisper:
             undo.callback(self.close)
             self._check()
             self._encoding, self._decoding = encoder.take_lane(), decoder.take_lane()
+            self._which, self._steps = 0, dict[int, Step]()
             with decoder.device.current():
-                self._caches = (self._empty(), self._empty())
+                self._audio = self._empty(self._cross)
+                self._caches = (self._empty(self._names), self._empty(self._names))
+                self._decoding.synchronize()
             undo.pop_all()
 
     @property
@@ -69,7 +73,7 @@ class TensorRTWhisper:
     def encode(self, mel: npt.NDArray[np.float32]) -> Mapping[str, DeviceArray]:
         """Encode spectrograms [n, n_mels, frames]; the result stays on the GPU until the next call."""
         with self._encoder.device.current():
-            made = self._encoding.run({"mel": mel})
+            made = self._encoding.run({"mel": mel}, into=self._audio)
             self._encoding.synchronize()  # the decoder's lane does not wait for this one
         return {name: made[name] for name in self._cross}
 
@@ -79,7 +83,13 @@ class TensorRTWhisper:
 
     def step(self, transcript: Transcript, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Take up tokens [n, k]; the logits behind the last of them."""
-        made = self._read(transcript, tokens)
+        step = self._single(transcript) if tokens.shape[1] == 1 else None
+        if step is None:
+            made = self._read(transcript, tokens)
+        else:
+            with self._decoder.device.current():
+                made = step.run(tokens, Places.of(transcript.past, 1, self._room), self._which)
+            self._which = 1 - self._which
         transcript.past += tokens.shape[1]
         return made
 
@@ -96,8 +106,9 @@ class TensorRTWhisper:
         self, transcript: Transcript, tokens: npt.NDArray[np.int32], output: str = "logits"
     ) -> npt.NDArray[np.float32]:
         places = Places.of(transcript.past, tokens.shape[1], self._room)
+        caches = self._caches[self._which], self._caches[1 - self._which]
         old, new = ({name: array.view((transcript.rows, *array.shape[1:])) for name, array in cache.items()}
-                    for cache in self._caches)  # fmt: skip
+                    for cache in caches)  # fmt: skip
         feeds = {
             "tokens": np.ascontiguousarray(tokens),
             "positions": places.positions,
@@ -108,7 +119,7 @@ class TensorRTWhisper:
         }
         with self._decoder.device.current():
             made = self._decoding.run(feeds, into={f"new_{name}": array for name, array in new.items()})
-            self._caches = self._caches[::-1]
+            self._which = 1 - self._which
             result = self._decoding.download(made[output])
         return result.astype(np.float32, copy=False)
 
@@ -132,6 +143,20 @@ class TensorRTWhisper:
                 hint="Export the folder with both graphs to TensorRT: that tells the sizes.",
             )
 
-    def _empty(self) -> dict[str, DeviceArray]:
-        inputs = [self._decoder.input(name) for name in self._names]
+    def _empty(self, names: Sequence[str]) -> dict[str, DeviceArray]:
+        inputs = [self._decoder.input(name) for name in names]
         return {one.name: self._decoding.zeros((self.windows, *one.largest[1:]), one.dtype) for one in inputs}
+
+    def _single(self, transcript: Transcript) -> Step | None:
+        """What takes one token for so many rows with a single start; None where that cannot be, or is not worth it."""
+        rows = transcript.rows
+        whole = all(array.shape[1:] == self._audio[name].shape[1:] for name, array in transcript.audio.items())
+        if not whole or rows not in (1, self.windows) or self._decoder.graphs_state != "on":
+            return None
+        if rows not in self._steps:
+            with self._decoder.device.current():
+                step = Step(self._decoding, rows, self._audio, self._caches)
+            if not step.recorded:
+                return None
+            self._steps[rows] = step
+        return self._steps[rows]

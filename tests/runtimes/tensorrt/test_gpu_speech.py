@@ -47,7 +47,7 @@ def logits(backend, mel: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     def read() -> np.ndarray:
         model = backend._whisper.model
         transcript = model.start(model.encode(mel))
-        return np.stack([model.step(transcript, tokens[:, place : place + 1]) for place in range(tokens.shape[1])])
+        return np.stack([model.step(transcript, one[:, None]).copy() for one in tokens.T])
 
     return backend._ready().run(read)
 

@@ -74,7 +74,7 @@ def test_engines_of_graphs_say_what_the_graphs_say(backend, english: Path) -> No
 
 def test_the_cache_stays_on_the_gpu(backend, stand_in, english: Path, monkeypatch) -> None:
     """What goes over the bus in a step: the token, its place, and the logits."""
-    with backend(english, windows=1) as model:
+    with backend(english, windows=1, graphs=False) as model:  # a graph does the same, unseen
         model.transcribe(babble(2.5))
         up, down = [], []
         cuda = stand_in.cuda
@@ -180,6 +180,8 @@ def test_folders_without_a_model_are_named(backend, english: Path, tmp_path: Pat
         backend(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stand_in", ["8.6"], indirect=True)
 def test_the_starter_hears_what_it_hears_in_onnx(backend, stand_in, tmp_path: Path) -> None:
     pytest.importorskip("llama_pajamas_starter", reason="the starter models are not installed")
     pytest.importorskip("espeakng_loader", reason="espeak is not installed")

@@ -44,7 +44,8 @@ class WhisperModel(Protocol):
             tokens: int32 [n, k].
 
         Returns:
-            the logits behind the last of them, float32 [n, n_vocab]; the caller may write to it.
+            the logits behind the last of them, float32 [n, n_vocab]; the caller may write to it, and has it until the
+            next call.
         """
 
     def align(self, audio: Any, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32] | None:
