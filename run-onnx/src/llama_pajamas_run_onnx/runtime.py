@@ -16,7 +16,8 @@ RUNTIME = RuntimeInfo(
         Task.VISION: Room(
             "llama_pajamas_run_onnx.vision:ONNXVisionBackend",
             formats=("onnx-vision",),
-            families="YOLOv8 and YOLO11 detectors, classifiers (ResNet, ViT, ...), CLIP-style image and text embedders",
+            families="YOLOv8 and YOLO11 detectors, also with masks; Faster R-CNN-style detectors; classifiers (ResNet, "
+            "ViT, ...); CLIP-style image and text embedders",
             modules=("onnxruntime", "tokenizers"),
             install="uv pip install onnxruntime tokenizers",
         ),

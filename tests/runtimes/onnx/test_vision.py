@@ -15,7 +15,7 @@ pytest.importorskip("onnx")
 from support import onnx_graphs as graphs
 
 import llama_pajamas_starter
-from llama_pajamas_run_core.artifacts.vision.spec import as_config
+from llama_pajamas_run_core.artifacts.vision.description import as_config
 from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, TooLarge, Unsupported
 from llama_pajamas_run_core.testing.vision import VisionContract
 from llama_pajamas_run_core.types.vision import Image

@@ -17,7 +17,7 @@ from support import onnx_graphs as graphs
 from support import tensorrt_stand_in
 from support.vision_kernels import install_kernels
 
-from llama_pajamas_run_core.artifacts.vision.spec import as_config
+from llama_pajamas_run_core.artifacts.vision.description import as_config
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency, OutOfMemory, Unsupported
 from llama_pajamas_run_core.testing.vision import VisionContract, pictures
 from llama_pajamas_run_core.types.vision import DetectOptions, Image

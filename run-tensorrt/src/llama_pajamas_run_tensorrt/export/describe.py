@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from llama_pajamas_run_core.artifacts.vision.description import as_config
 from llama_pajamas_run_core.artifacts.vision.files import VisionFiles, find_files
 from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
-from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, as_config, read_spec
+from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
 from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_tensorrt.export.graph import GraphTensor, Surgery
 

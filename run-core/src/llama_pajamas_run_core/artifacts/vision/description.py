@@ -70,7 +70,10 @@ def described(graph: VisionGraph) -> Facts:
 
 
 def as_config(spec: VisionSpec) -> dict[str, Any]:
-    """How a model is used, in the words of the project's own config.json."""
+    """How a model is used, in the words of the project's own config.json, from which the same spec is read again.
+
+    For what is derived from a model, an engine for one, and has to be understood where the model is not.
+    """
     return {
         "task": next(task for task in ("segment", "detect", "classify", "embed") if task in spec.tasks),
         "head": spec.head,

@@ -199,27 +199,6 @@ def read_spec(graph: VisionGraph, options: Options, *, texts: bool = False) -> R
     return Reading(spec, pixels, channels_last, batched, outputs, batch, channels)
 
 
-def as_config(spec: VisionSpec) -> dict[str, Any]:
-    """A spec in the words of the project's own config.json, from which :func:`read_spec` reads the same spec again.
-
-    For what is derived from a model, an engine for one, and has to be understood where the model is not.
-    """
-    purpose = "segment" if "segment" in spec.tasks else next(one for one in get_args(Purpose) if one in spec.tasks)
-    return {
-        "task": purpose,
-        "head": spec.head,
-        "labels": list(spec.labels),
-        "input": {
-            "width": spec.width,
-            "height": spec.height,
-            "resize": spec.resize,
-            "mean": list(spec.mean),
-            "std": list(spec.std),
-            "crop": spec.crop,
-        },
-    }
-
-
 def vector_output(outputs: Sequence[Tensor]) -> int:
     """The index of the output that holds the vectors."""
     names = [output.name for output in outputs]
