@@ -11,6 +11,7 @@ from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._driver import Graph
 from llama_pajamas_run_tensorrt._lane import Lane
 from llama_pajamas_run_tensorrt._session import DeviceArray
+from llama_pajamas_run_tensorrt.memory import Block
 
 Arrays = Mapping[str, DeviceArray]
 
@@ -39,7 +40,7 @@ class Step:
         shapes |= {"tokens": (rows, 1), "positions": (1,), "write": (1, room), "mask": (1, room)}
         small = ("tokens", "positions", "write", "mask")
         self._inputs = {name: lane.zeros(shapes[name], session.input(name).dtype) for name in small}
-        self._blocks = []
+        self._blocks: list[Block] = []
         self._told = {name: self._pinned(array) for name, array in self._inputs.items()}
         _, heads, _, positions = (size or 1 for size in session.output("scores").shape)
         positions = next(iter(audio.values())).shape[-1]

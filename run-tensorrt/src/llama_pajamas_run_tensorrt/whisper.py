@@ -10,7 +10,7 @@ import numpy.typing as npt
 from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_run_core.whisper.cache import Places
 from llama_pajamas_run_core.whisper.sizes import Dimensions
-from llama_pajamas_run_tensorrt._session import DeviceArray, Session
+from llama_pajamas_run_tensorrt._session import DeviceArray, Feed, Session
 from llama_pajamas_run_tensorrt._whisper_step import Step
 
 
@@ -21,11 +21,13 @@ class Transcript:
     Attributes:
         audio: what the encoder gave.
         rows: of the batch.
+        whole: whether the audio has all positions that the engines take.
         past: tokens in the cache.
     """
 
     audio: Mapping[str, DeviceArray]
     rows: int
+    whole: bool
     past: int = 0
 
 
@@ -79,7 +81,8 @@ class TensorRTWhisper:
 
     def start(self, audio: Mapping[str, DeviceArray]) -> Transcript:
         """An empty transcript. What the cache still holds is hidden by the mask until it is overwritten."""
-        return Transcript(audio, next(iter(audio.values())).shape[0])
+        whole = all(array.shape[1:] == self._audio[name].shape[1:] for name, array in audio.items())
+        return Transcript(audio, next(iter(audio.values())).shape[0], whole)
 
     def step(self, transcript: Transcript, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Take up tokens [n, k]; the logits behind the last of them."""
@@ -109,7 +112,7 @@ class TensorRTWhisper:
         caches = self._caches[self._which], self._caches[1 - self._which]
         old, new = ({name: array.view((transcript.rows, *array.shape[1:])) for name, array in cache.items()}
                     for cache in caches)  # fmt: skip
-        feeds = {
+        feeds: dict[str, Feed] = {
             "tokens": np.ascontiguousarray(tokens),
             "positions": places.positions,
             "write": places.write,
@@ -150,13 +153,15 @@ class TensorRTWhisper:
     def _single(self, transcript: Transcript) -> Step | None:
         """What takes one token for so many rows with a single start; None where that cannot be, or is not worth it."""
         rows = transcript.rows
-        whole = all(array.shape[1:] == self._audio[name].shape[1:] for name, array in transcript.audio.items())
-        if not whole or rows not in (1, self.windows) or self._decoder.graphs_state != "on":
+        if not transcript.whole or (rows not in self._steps and not self._record(rows)):
             return None
-        if rows not in self._steps:
-            with self._decoder.device.current():
-                step = Step(self._decoding, rows, self._audio, self._caches)
-            if not step.recorded:
-                return None
-            self._steps[rows] = step
         return self._steps[rows]
+
+    def _record(self, rows: int) -> bool:
+        if rows not in (1, self.windows) or self._decoder.graphs_state != "on":
+            return False
+        with self._decoder.device.current():
+            step = Step(self._decoding, rows, self._audio, self._caches)
+        if step.recorded:
+            self._steps[rows] = step
+        return step.recorded
