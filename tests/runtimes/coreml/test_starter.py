@@ -100,8 +100,9 @@ def check_speech(made, compression, count, target):
     assert rates[0] <= 0.05
 
 
-def test_the_detector_finds_the_same_boxes(made):
-    check_detector(made, "none", 6)
+@pytest.mark.parametrize("compression", ["none", "int8"])
+def test_the_detector_finds_the_same_boxes(made, compression):
+    check_detector(made, compression, 6)
 
 
 def test_the_classifier_names_the_same(made):

@@ -15,8 +15,25 @@ from llama_pajamas_run_coreml.export.palette import palette
 _LEAST: Final = 1024
 #: Operations whose weights take 4 bits well. Tables that are looked up in are kept in 8: there no sum evens errors out.
 _PRODUCTS: Final = frozenset({"linear", "conv", "matmul", "conv_transpose"})
+#: Weights in front of a softmax that are kept as they are, if there are no more of them: a classifier's are many.
+_FEW: Final = 16_384
 #: Operations that look up in a table.
 _LOOKUPS: Final = frozenset({"gather", "gather_along_axis", "gather_nd"})
+#: Operations that only arrange what they are given.
+_ARRANGING: Final = frozenset(
+    {
+        "reshape",
+        "transpose",
+        "concat",
+        "split",
+        "slice_by_index",
+        "slice_by_size",
+        "squeeze",
+        "expand_dims",
+        "cast",
+        "add",
+    }
+)
 #: Weights of a block that share a scale, as near to this as the tensor's size allows.
 _BLOCK: Final = 32
 #: Channels that share a table, where the target knows more than one for a tensor, the first that divides them.
@@ -45,7 +62,10 @@ def compress(model: Any, options: ExportOptions) -> Any:
 
 def _configs(model: Any, options: ExportOptions) -> Iterator[tuple[str, Any]]:
     """How each weight is stored, by its name."""
+    kept = _making_distributions(model)
     for name, weight in cto.get_weights_metadata(model, weight_threshold=_LEAST).items():
+        if name in kept and weight.val.size <= _FEW:
+            continue
         used = {child.op_type for child in weight.child_ops}
         if not used & (_PRODUCTS | _LOOKUPS):
             continue  # added as it is, like a detector's grid of places: 8 bits would move its boxes by pixels
@@ -55,6 +75,28 @@ def _configs(model: Any, options: ExportOptions) -> Iterator[tuple[str, Any]]:
             yield name, _palette(weight.val.shape, bits, options)
         else:
             yield name, _linear(weight.val.shape, options.compression == "int4" and multiplied)
+
+
+def _making_distributions(model: Any) -> set[str]:
+    """The names of weights whose products go into a softmax as they are.
+
+    In a detector these are the last ones of its boxes' edges, a fifth of a percent of all weights: the softmax turns a
+    small error into one of whole tenths of a pixel.
+    """
+    program = model._mil_program
+    found: set[str] = set()
+    for function in program.functions.values() if program is not None else ():
+        waiting = [op.x for op in function.operations if op.op_type == "softmax"]
+        while waiting:
+            made = waiting.pop().op
+            if made is None:
+                continue
+            if made.op_type in ("conv", "linear"):
+                found.add(made.weight.name)
+            elif made.op_type in _ARRANGING:
+                operands = made.values if made.op_type == "concat" else [made.x]
+                waiting.extend(operands)
+    return found
 
 
 def _linear(shape: tuple[int, ...], halved: bool) -> Any:
