@@ -12,7 +12,7 @@ A model is the folder that vision_models.py made, or any ONNX model; its FP16 en
 - batches of the engine's largest size, one call with many pictures
 - requests of one picture from many threads, coalesced
 
-The stages of a single request are measured besides: copying and starting, waiting, reading.
+The stages of a single request are measured besides: preparing (copying), launching, waiting, making the results.
 """
 
 import argparse
@@ -147,14 +147,15 @@ def stages(backend: Any, image: Image, rounds: int = 300) -> dict[str, float]:
     try:
         for _ in range(rounds):
             marks = [time.perf_counter()]
-            place.start([Job(image, options)])
+            place.prepare([Job(image, options)])
             marks.append(time.perf_counter())
-            with backend._session.device.current():
-                place.lane.stream.synchronize()
+            place.launch()
             marks.append(time.perf_counter())
-            place.finish()
+            place.wait()
             marks.append(time.perf_counter())
-            for name, first, last in zip(("start", "wait", "read"), marks[:-1], marks[1:], strict=True):
+            place.results()
+            marks.append(time.perf_counter())
+            for name, first, last in zip(("prepare", "launch", "wait", "results"), marks[:-1], marks[1:], strict=True):
                 laps.setdefault(name, []).append((last - first) * 1e3)
     finally:
         backend._batcher.give_back(place)

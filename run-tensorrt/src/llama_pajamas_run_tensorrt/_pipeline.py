@@ -7,8 +7,9 @@ few boxes that count. Where a batch of that size came before, kernels, engine an
 
 import logging
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -92,40 +93,46 @@ class Copiers:
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads, "copy-pixels")
 
-    def fill(
-        self,
-        into: npt.NDArray[np.uint8],
-        offsets: Sequence[int],
-        pictures: Sequence[npt.NDArray[np.uint8]],
-        done: Callable[[int, int], None],
-    ) -> None:
-        """Copy pictures to their places.
+    def begin(
+        self, into: npt.NDArray[np.uint8], offsets: Sequence[int], pictures: Sequence[npt.NDArray[np.uint8]]
+    ) -> "Copying":
+        """Begin to copy pictures to their places.
 
         Args:
             into: uint8 [n].
             offsets: where each begins.
             pictures: uint8 [height, width, 3] each.
-            done: called on this thread for the first and last byte of each part that is complete.
         """
         step = -(-len(pictures) // self.threads)
-        parts = [range(first, min(first + step, len(pictures))) for first in range(0, len(pictures), step)]
-
-        def copy(part: range) -> None:
-            for index in part:
-                _copy(pictures[index], into, offsets[index])
-
-        copying = [self._pool.submit(copy, part) for part in parts]
-        try:
-            for part, copied in zip(parts, copying, strict=True):
-                copied.result()
-                done(offsets[part[0]], offsets[part[-1]] + pictures[part[-1]].size)
-        finally:
-            for copied in copying:
-                copied.exception()  # none of them may write after this
+        parts = []
+        for first in range(0, len(pictures), step):
+            last = min(first + step, len(pictures))
+            end = offsets[last - 1] + pictures[last - 1].size
+            copied = self._pool.submit(_copy_all, pictures[first:last], into, offsets[first:last])
+            parts.append((offsets[first], end, copied))
+        return Copying(parts)
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+
+
+class Copying:
+    """Pictures on their way to pinned memory, in parts: first and last byte, and what tells that it is there."""
+
+    def __init__(self, parts: Sequence[tuple[int, int, "Future[None]"]]) -> None:
+        self._parts = parts
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """First and last byte of each part, as soon as it is there."""
+        for first, last, copied in self._parts:
+            copied.result()
+            yield first, last
+
+    def settle(self) -> None:
+        """Wait until nothing is written any more. Raises nothing."""
+        for _, _, copied in self._parts:
+            copied.exception()
 
 
 class Pipeline:
@@ -158,8 +165,12 @@ class Pipeline:
         self._least = max(min((low[0] for low, _, _ in tensor.limits), default=1), reading.batch or 1)
         self._kernels, self._copiers = kernels, copiers
         self._read = [session.outputs[index] for index in reading.outputs]
-        self._jobs: Sequence[Job] = ()
+        self._jobs: list[Job] = []
         self._placements: list[Placement] = []
+        self._next: list[Job] = []
+        self._next_placements: list[Placement] = []
+        self._batch: npt.NDArray[Any] | None = None
+        self._copying: Copying | None = None
         self._made: Mapping[str, Any] = {}
         self._table = _table_of(reading, lane) if kernels is not None else None
         self._graphs: dict[int, Graph] = {}
@@ -168,49 +179,97 @@ class Pipeline:
         if kernels is not None:
             self._reserve(tensor.dtype)
 
-    def start(self, jobs: Sequence[Job]) -> None:
-        """Put a batch on the GPU; waits for nothing but the copying of its pixels.
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Bring a batch to pinned memory and on its way to the GPU; a large one is copied in the background.
+
+        The results of the batch before can still be made after this.
 
         Raises:
             InferenceError, OutOfMemory: as the lane's.
         """
-        session = self.lane.session
-        with session.device.current(), _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
-            self._jobs = jobs
+        with self._on_the_gpu():
+            self._next = list(jobs)
             if self._kernels is None:
-                self._start_on_host(jobs)
+                fitted = [fit(job.image, self.spec) for job in jobs]
+                self._next_placements = [placement for _, placement in fitted]
+                self._batch = self._input_of(np.stack([pixels for pixels, _ in fitted]))
                 return
-            self._placements = [self._place(job.image.width, job.image.height) for job in jobs]
+            self._next_placements = [self._place(job.image.width, job.image.height) for job in jobs]
             offsets = self._describe(jobs)
             self._copy_pixels([job.image.pixels for job in jobs], offsets)
-            self._launch(len(jobs))
 
-    def finish(self) -> list[Any]:
-        """Wait for the batch, and read what was found.
+    def launch(self) -> None:
+        """Start the batch that was prepared; waits for nothing but the copying of its pixels.
+
+        Raises:
+            InferenceError, OutOfMemory: as the lane's.
+        """
+        with self._on_the_gpu():
+            self._jobs, self._placements = self._next, self._next_placements
+            self._next = []
+            if self._kernels is None:
+                batch, self._batch = self._batch, None
+                assert batch is not None
+                self._made = self.lane.run({self.reading.pixels.name: batch})
+                return
+            copying, self._copying = self._copying, None
+            if copying is not None:
+                try:
+                    for first, last in copying.parts():
+                        self._upload(first, last)
+                finally:
+                    copying.settle()
+            self._launch(len(self._jobs))
+
+    def wait(self) -> None:
+        """Wait for the batch that was launched.
+
+        Raises:
+            InferenceError: the engine failed.
+        """
+        with self._on_the_gpu():
+            self.lane.stream.synchronize()
+
+    def results(self) -> list[Any]:
+        """What was found in the batch that was waited for.
 
         Returns:
             for each job what its ``make`` made, or the first output for its picture.
 
         Raises:
-            InferenceError: the engine failed.
+            InferenceError: the output is not as it should be.
         """
-        session = self.lane.session
-        with session.device.current(), _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
-            self.lane.stream.synchronize()
-            jobs, self._jobs = self._jobs, ()
+        with self._on_the_gpu():
+            jobs, self._jobs = self._jobs, []
             if self._table is not None:
                 return [self._told_of(job, index) for index, job in enumerate(jobs)]
             outputs = self._outputs(len(jobs))
             return [self._seen(job, index, [output[index] for output in outputs]) for index, job in enumerate(jobs)]
 
+    def once(self, jobs: Sequence[Job]) -> list[Any]:
+        """The results of one batch, from the beginning to the end."""
+        self.prepare(jobs)
+        self.launch()
+        self.wait()
+        return self.results()
+
     def abandon(self) -> None:
         """Wait for what is on the GPU, and forget it."""
-        self._jobs = ()
+        self._jobs, self._next = [], []
+        copying, self._copying = self._copying, None
+        if copying is not None:
+            copying.settle()
         try:
             with self.lane.session.device.current():
                 self.lane.synchronize()
         except PajamasError as error:
             logger.warning("lane=%d: %s", self.lane.index, error)
+
+    @contextmanager
+    def _on_the_gpu(self) -> Iterator[None]:
+        session = self.lane.session
+        with session.device.current(), _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
+            yield
 
     def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         """The outputs for a batch that was prepared on the host, as ``VisionBackend._infer`` gives them."""
@@ -281,7 +340,7 @@ class Pipeline:
             self._grow(end)
         assert self._pixels is not None
         base, stream = self._pixels.address, self.lane.stream
-        for index, (job, placed, offset) in enumerate(zip(jobs, self._placements, offsets, strict=True)):
+        for index, (job, placed, offset) in enumerate(zip(jobs, self._next_placements, offsets, strict=True)):
             options = job.options
             how = (options.confidence, options.iou, min(options.max_detections, 1 << 30)) if options else (0.0, 0.0, 0)
             _picture.pack_into(
@@ -318,7 +377,7 @@ class Pipeline:
 
     def _copy_pixels(self, pictures: Sequence[npt.NDArray[np.uint8]], offsets: Sequence[int]) -> None:
         if self._copiers is not None and len(pictures) > 1 and offsets[-1] >= _SHARED_COPY:
-            self._copiers.fill(self._host_pixels, offsets, pictures, self._upload)
+            self._copying = self._copiers.begin(self._host_pixels, offsets, pictures)
             return
         for pixels, offset in zip(pictures, offsets, strict=True):
             # Pieces of about the same size, so that the last, for which the GPU waits, is no larger than the others.
@@ -420,12 +479,6 @@ class Pipeline:
             made[one.name] = array.view((batch, *array.shape[1:])) if one.shape and one.shape[0] is None else array
         return made
 
-    def _start_on_host(self, jobs: Sequence[Job]) -> None:
-        fitted = [fit(job.image, self.spec) for job in jobs]
-        self._placements = [placement for _, placement in fitted]
-        batch = np.stack([pixels for pixels, _ in fitted])
-        self._made = self.lane.run({self.reading.pixels.name: self._input_of(batch)})
-
     def _input_of(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         if len(batch) < self._least:
             batch = np.concatenate([batch, np.zeros((self._least - len(batch), *batch.shape[1:]), np.float32)])
@@ -476,6 +529,11 @@ class Pipeline:
         made: npt.NDArray[Any] = staged.copy()
         block.release()
         return made
+
+
+def _copy_all(pictures: Sequence[npt.NDArray[np.uint8]], into: npt.NDArray[np.uint8], offsets: Sequence[int]) -> None:
+    for pixels, offset in zip(pictures, offsets, strict=True):
+        _copy(pixels, into, offset)
 
 
 def _copy(pixels: npt.NDArray[np.uint8], into: npt.NDArray[np.uint8], offset: int) -> None:

@@ -25,16 +25,25 @@ _WAITING, _LEADING, _DONE = 0, 1, 2
 
 
 class Place(Protocol[J_contra, R_co]):
-    """Where one batch at a time is worked on."""
+    """Where one batch at a time is worked on: prepared, launched, waited for, and its results made.
 
-    def start(self, jobs: Sequence[J_contra]) -> None:
-        """Begin with a batch, and wait for as little as possible."""
+    The next batch may be prepared once the one before was waited for, before that one's results are made.
+    """
 
-    def finish(self) -> Sequence[R_co]:
-        """Wait for the batch begun, and give the result of each job."""
+    def prepare(self, jobs: Sequence[J_contra]) -> None:
+        """Make a batch ready; what takes long goes on in the background. Where it fails, nothing is prepared."""
+
+    def launch(self) -> None:
+        """Start the batch that was prepared, and wait for as little as possible."""
+
+    def wait(self) -> None:
+        """Wait until the batch that was launched is done."""
+
+    def results(self) -> Sequence[R_co]:
+        """The result of each job of that batch."""
 
     def abandon(self) -> None:
-        """Wait for the batch begun, if any, and forget it. Raises nothing."""
+        """Wait for what was begun, if anything, and forget it. Raises nothing."""
 
 
 class _Ticket(Generic[J, R]):
@@ -149,21 +158,59 @@ class Batcher(Generic[J, R]):
             while ticket.place is not None or running:
                 self._fill(ticket, running)
                 if running:
-                    self._finish(*running[0])
-                    with self._changed:
-                        place, _ = running.popleft()
-                        if self._mine(ticket):
-                            ticket.place = place
-                        else:
-                            self._release(place)
+                    self._advance(ticket, running)
         except BaseException:
             for place, batch in running:
                 place.abandon()
                 with self._changed:
-                    self._queue.extendleft(reversed([one for one in batch if one[0] is not ticket]))
+                    self._put_back([one for one in batch if one[0] is not ticket])
             raise
         finally:
             self._leave(ticket, running)
+
+    def _advance(self, ticket: _Ticket[J, R], running: "deque[tuple[Any, list[_Entry[J, R]]]]") -> None:
+        """See the oldest batch to its end; while its results are made, its place prepares the next."""
+        place, batch = running[0]
+        following: list[_Entry[J, R]] = []
+        try:
+            place.wait()
+            following = self._prepare_next(ticket, place)
+            results = place.results()
+        except Exception as error:
+            place.abandon()
+            with self._changed:
+                self._put_back(following)
+            following = []
+            self._apart(place, batch, error)
+        else:
+            with self._changed:
+                for (owner, index, _), result in zip(batch, results, strict=True):
+                    owner.results[index] = result
+                self._done(batch)
+        running.popleft()
+        if following:
+            running.append((place, following))
+            if self._launched(place, following):
+                return
+            running.pop()
+        with self._changed:
+            if self._mine(ticket):
+                ticket.place = place
+            else:
+                self._release(place)
+
+    def _prepare_next(self, ticket: _Ticket[J, R], place: Any) -> list["_Entry[J, R]"]:
+        """The batch that a place goes on with, prepared; none where the ticket has no more jobs waiting."""
+        with self._changed:
+            following = self._take(wait=False) if self._mine(ticket) else []
+        if following:
+            try:
+                place.prepare([job for _, _, job in following])
+            except Exception:  # it is tried again, and fails, once the batch before it is through
+                with self._changed:
+                    self._put_back(following)
+                return []
+        return following
 
     def _fill(self, ticket: _Ticket[J, R], running: "deque[tuple[Any, list[_Entry[J, R]]]]") -> None:
         """Begin as many batches as there are places, so that the next is prepared while one runs."""
@@ -175,7 +222,10 @@ class Batcher(Generic[J, R]):
                     self._release(place)
                     return
                 running.append((place, batch))
-            self._start(place, batch)
+            if not self._launched(place, batch, prepare=True):
+                running.pop()
+                with self._changed:
+                    self._release(place)
             with self._changed:
                 if self._free and self._mine(ticket):
                     ticket.place = self._free.pop()
@@ -183,7 +233,7 @@ class Batcher(Generic[J, R]):
     def _leave(self, ticket: _Ticket[J, R], running: "deque[tuple[Any, list[_Entry[J, R]]]]") -> None:
         """The ticket's thread works no more: its places are free, and it is done or waits."""
         with self._changed:
-            places = [place for place, _ in running]
+            places = list(dict.fromkeys(place for place, _ in running))
             if ticket.place is not None:
                 places.append(ticket.place)
             ticket.place = None
@@ -216,28 +266,21 @@ class Batcher(Generic[J, R]):
             self._release(self._free.pop())
         return batch
 
-    def _start(self, place: Any, batch: list["_Entry[J, R]"]) -> None:
+    def _launched(self, place: Any, batch: list["_Entry[J, R]"], *, prepare: bool = False) -> bool:
+        """Start a batch; False where that failed, and its jobs were seen to one by one."""
         try:
-            place.start([job for _, _, job in batch])
-        except Exception as error:
-            place.abandon()
-            failed = batch[:]
-            batch.clear()
-            self._apart(place, failed, error)
-
-    def _finish(self, place: Any, batch: list["_Entry[J, R]"]) -> None:
-        if not batch:
-            return
-        try:
-            results = place.finish()
+            if prepare:
+                place.prepare([job for _, _, job in batch])
+            place.launch()
         except Exception as error:
             place.abandon()
             self._apart(place, batch, error)
-            return
-        with self._changed:
-            for (ticket, index, _), result in zip(batch, results, strict=True):
-                ticket.results[index] = result
-            self._done(batch)
+            return False
+        return True
+
+    def _put_back(self, batch: list["_Entry[J, R]"]) -> None:
+        """Jobs that were taken wait again, before all others. Holds the lock."""
+        self._queue.extendleft(reversed(batch))
 
     def _apart(self, place: Any, batch: list["_Entry[J, R]"], error: Exception) -> None:
         """After a batch failed: each request by itself, so that only the one at fault fails."""
@@ -248,8 +291,10 @@ class Batcher(Generic[J, R]):
                 ticket.error = error
             else:
                 try:
-                    place.start([job for _, _, job in own])
-                    for (_, index, _), result in zip(own, place.finish(), strict=True):
+                    place.prepare([job for _, _, job in own])
+                    place.launch()
+                    place.wait()
+                    for (_, index, _), result in zip(own, place.results(), strict=True):
                         ticket.results[index] = result
                 except Exception as raised:
                     place.abandon()

@@ -33,7 +33,7 @@ _SESSION: Final = ("device", "trust", "lanes", "memory_limit", "graphs")
 _BUILDING: Final = ("precision", "batch")
 _OWN: Final = ("max_batch", "max_wait_ms", "preprocess")
 #: Threads that copy the pixels of large batches; a processor's memory is not faster with more.
-_COPIERS: Final = 4
+_COPIERS: Final = 8
 
 
 class TensorRTVisionBackend(VisionBackend):
@@ -145,8 +145,7 @@ class TensorRTVisionBackend(VisionBackend):
         gray = Image(np.full((spec.height, spec.width, 3), 114, np.uint8))
         for place in places:
             for _ in range(3):
-                place.start([Job(gray, DetectOptions() if "detect" in spec.tasks else None)])
-                place.finish()
+                place.once([Job(gray, DetectOptions() if "detect" in spec.tasks else None)])
 
     def _unload(self) -> None:
         self._batcher.close()

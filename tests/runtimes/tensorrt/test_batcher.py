@@ -12,27 +12,35 @@ from llama_pajamas_run_tensorrt.batcher import Batcher
 
 
 class Desk:
-    """Doubles numbers; a batch takes ``pace`` seconds from its start on. A job "bad" fails its batch."""
+    """Doubles numbers; a batch takes ``pace`` seconds from its launch on. A job "bad" fails its batch."""
 
     def __init__(self, pace: float = 0.0, most: int = 8) -> None:
         self.pace, self.most = pace, most
         self.batches: list[list] = []
         self.abandoned = 0
         self.gate: threading.Event | None = None
-        self._jobs: list = []
+        self._next: list | None = None
+        self._jobs: list | None = None
+        self._done: list | None = None
         self._until = 0.0
-        self._busy = threading.Lock()
 
-    def start(self, jobs: Sequence) -> None:
-        assert self._busy.acquire(blocking=False), "two batches at one place"
+    def prepare(self, jobs: Sequence) -> None:
+        assert self._next is None, "two batches are prepared at one place"
+        assert self._jobs is None, "a batch is prepared while another runs there"
         assert 1 <= len(jobs) <= self.most
-        self._jobs = list(jobs)
-        self.batches.append(self._jobs)
-        self._until = time.monotonic() + self.pace
         if "bad start" in jobs:
             raise InferenceError("bad start")
+        self._next = list(jobs)
 
-    def finish(self) -> list:
+    def launch(self) -> None:
+        assert self._next is not None
+        assert self._done is None, "the results before are lost"
+        self._jobs, self._next = self._next, None
+        self.batches.append(self._jobs)
+        self._until = time.monotonic() + self.pace
+
+    def wait(self) -> None:
+        assert self._jobs is not None
         if self.gate is not None:
             assert self.gate.wait(10)
         time.sleep(max(0.0, self._until - time.monotonic()))
@@ -41,13 +49,18 @@ class Desk:
             raise KeyboardInterrupt
         if "bad" in self._jobs:
             raise InferenceError("bad job")
-        self._busy.release()
-        return [2 * job for job in self._jobs]
+        self._done, self._jobs = self._jobs, None
+
+    def results(self) -> list:
+        assert self._done is not None
+        done, self._done = self._done, None
+        if "bad result" in done:
+            raise InferenceError("bad result")
+        return [2 * job for job in done]
 
     def abandon(self) -> None:
         self.abandoned += 1
-        if self._busy.locked():
-            self._busy.release()
+        self._next = self._jobs = self._done = None
 
 
 def spin_until(condition, seconds: float = 10.0) -> None:
@@ -61,9 +74,9 @@ def test_one_alone_runs_on_its_own_thread_and_waits_for_nobody():
     seen = []
 
     class Here(Desk):
-        def start(self, jobs):
+        def launch(self):
             seen.append(threading.current_thread())
-            super().start(jobs)
+            super().launch()
 
     batcher = Batcher([Here()], 8, max_wait=5.0)
     start = time.monotonic()
@@ -87,20 +100,41 @@ def test_the_next_batch_is_begun_before_the_one_before_is_waited_for():
     events = []
 
     class Told(Desk):
-        def start(self, jobs):
-            events.append(("start", jobs[0]))
-            super().start(jobs)
+        def prepare(self, jobs):
+            events.append(("prepare", jobs[0]))
+            super().prepare(jobs)
 
-        def finish(self):
-            made = super().finish()
-            events.append(("finish", made[0] // 2))
-            return made
+        def launch(self):
+            events.append(("launch", self._next[0]))
+            super().launch()
+
+        def results(self):
+            events.append(("results", self._done[0]))
+            return super().results()
 
     Batcher([Told(most=1), Told(most=1)], 1).run([0, 1, 2, 3])
     assert events == [
-        ("start", 0), ("start", 1), ("finish", 0), ("start", 2), ("finish", 1), ("start", 3), ("finish", 2),
-        ("finish", 3),
+        ("prepare", 0), ("launch", 0), ("prepare", 1), ("launch", 1),
+        ("prepare", 2), ("results", 0), ("launch", 2), ("prepare", 3), ("results", 1), ("launch", 3),
+        ("results", 2), ("results", 3),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ["bad", "bad start", "bad result"])
+@pytest.mark.parametrize("where", [0, 3, 7])
+def test_a_fault_in_the_middle_of_many_batches_ends_its_request_alone(fault, where):
+    desks = [Desk(most=2), Desk(most=2)]
+    batcher = Batcher(desks, 2)
+    jobs = list(range(8))
+    jobs[where] = fault
+    with ThreadPoolExecutor(4) as pool:
+        faulty = pool.submit(batcher.run, jobs)
+        others = [pool.submit(batcher.run, [10 * i + j for j in range(5)]) for i in range(3)]
+        with pytest.raises(InferenceError, match=fault):
+            faulty.result(10)
+        assert [one.result(10) for one in others] == [[20 * i + 2 * j for j in range(5)] for i in range(3)]
+    batcher.close()
+    assert len(batcher._free) == 2
 
 
 def test_what_waits_goes_into_one_batch():
@@ -181,7 +215,7 @@ def test_after_an_error_the_rest_of_a_request_is_left_alone():
     batcher = Batcher([desk], 2)
     with pytest.raises(InferenceError):
         batcher.run([1, 2, "bad", 3, 4, 5, 6])
-    assert [len(batch) for batch in desk.batches] == [2, 2]
+    assert desk.batches == [[1, 2], ["bad", 3]]
     assert batcher.run([9]) == [18]
 
 

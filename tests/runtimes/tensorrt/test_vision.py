@@ -278,6 +278,27 @@ def test_pictures_of_all_sizes_in_one_batch_and_larger_ones_after(newest, tmp_pa
         assert [one.label for one in backend.detect([views])[0]] == ["green"]
 
 
+def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
+    from llama_pajamas_run_tensorrt import _pipeline, vision
+
+    monkeypatch.setattr(vision, "_processors", lambda: 8)
+    monkeypatch.setattr(_pipeline, "_SHARED_COPY", 1000)
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    sizes = (64, 20, 100, 33, 128, 64, 90)
+    images = [Image(graphs.scene(top_left=graphs.COLOURS[i % 3], width=s, height=s)) for i, s in enumerate(sizes)] * 5
+    begun = []
+    begin = _pipeline.Copiers.begin
+    monkeypatch.setattr(_pipeline.Copiers, "begin", lambda *given: begun.append(len(given[3])) or begin(*given))
+    with opened(engine) as backend:
+        assert backend._copiers.threads == 4
+        found = backend.detect(images)
+        assert [one[0].label for one in found] == [graphs.COLOURS[i % 7 % 3] for i in range(35)]
+        for image, one in zip(images, found, strict=True):
+            assert one[0].box.x2 == pytest.approx(image.width * 30 / 64, abs=1e-3)
+    assert begun == [8, 8, 8, 8, 3]
+    assert (newest.cuda.state.allocated, newest.cuda.state.pinned) == (0, 0)
+
+
 def test_callers_at_the_same_time_share_batches(newest, tmp_path):
     engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
     colours = [Image(graphs.scene(top_left=colour)) for colour in graphs.COLOURS]
@@ -286,11 +307,11 @@ def test_callers_at_the_same_time_share_batches(newest, tmp_path):
         start, gate = threading.Barrier(9), threading.Event()
         for place in backend._batcher._free:  # both places are busy until all have come
 
-            def start_later(jobs, place=place, begin=place.start):
-                begin(jobs)
+            def launch_later(begin=place.launch):
+                begin()
                 assert gate.wait(20)
 
-            place.start = start_later
+            place.launch = launch_later
 
         def caller(number):
             start.wait()
