@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -84,6 +85,13 @@ def _speech(folder: Path) -> ModelEntry:
             target.unlink()  # a file of that name is kept for it, and it becomes a folder
             export(hugging_face.write(between, Checkpoint.load(folder)), target)
 
+    def write_coreml(target: Path) -> None:
+        from llama_pajamas_starter.speech import hugging_face
+        from llama_pajamas_starter.speech.checkpoint import Checkpoint
+
+        with tempfile.TemporaryDirectory() as between:
+            _export_coreml(hugging_face.write(between, Checkpoint.load(folder)), target)
+
     code = Path(__file__).parent / "speech"
     sources = [folder / _WEIGHTS, folder / "config.json", code / "ggml.py", code / "checkpoint.py", code / "tokens.py"]
     sizes = json.loads((folder / "config.json").read_text("utf-8"))["dimensions"]
@@ -107,6 +115,7 @@ def _speech(folder: Path) -> ModelEntry:
                 2 * size,
                 {"short_context": True},
             ),
+            *_coreml("coreml-whisper", "speech.coreml", [*sources, code / "hugging_face.py"], write_coreml, size),
         ),
         "Hears English sentences of the starter models' vocabulary (Whisper architecture).",
         created=_RELEASED,
@@ -117,10 +126,21 @@ def _speech(folder: Path) -> ModelEntry:
 
 def _vision(name: str) -> Callable[[Path], ModelEntry]:
     def make(folder: Path) -> ModelEntry:
+        both = "embed_text" in _ABILITIES[name]
+        sources = [folder / _WEIGHTS, folder / "config.json", *sorted(folder.glob("*.onnx"))]
         return ModelEntry(
             f"starter-{name}",
             Task.VISION,
-            (Artifact("onnx-vision", lambda: folder, _size(folder)),),
+            (
+                Artifact("onnx-vision", lambda: folder, _size(folder)),
+                *_coreml(
+                    "coreml",
+                    f"{name}.coreml" if both else f"{name}.mlpackage",
+                    sources,
+                    lambda target: _export_coreml(folder, target),
+                    _size(folder),
+                ),
+            ),
             _VISION[name],
             created=_RELEASED,
             default=True,
@@ -128,6 +148,26 @@ def _vision(name: str) -> Callable[[Path], ModelEntry]:
         )
 
     return make
+
+
+def _coreml(
+    kind: str, name: str, sources: Sequence[Path], write: Callable[[Path], None], size: int
+) -> tuple[Artifact, ...]:
+    """The artifact for Core ML, where what makes it is installed; arguments as of :func:`_derived`."""
+    if any(find_spec(needed) is None for needed in ("coremltools", "onnx", "safetensors", "llama_pajamas_run_coreml")):
+        return ()
+    return (Artifact(kind, lambda: _derived(name, sources, write), size),)
+
+
+def _export_coreml(source: Path, target: Path) -> None:
+    from llama_pajamas_run_coreml.export import export
+    from llama_pajamas_run_coreml.export.options import ExportOptions
+
+    target.unlink()  # a file of that name is kept for it, and it becomes a folder
+    with tempfile.TemporaryDirectory() as between:  # a package's name has to end as packages' do
+        made = Path(between) / ("made.mlpackage" if ".mlpackage" in target.name else "made")
+        export(source, made, ExportOptions(measure=False))
+        shutil.move(made, target)
 
 
 def _size(folder: Path) -> int:
