@@ -5,8 +5,7 @@ import ctypes
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,8 @@ import numpy.typing as npt
 from llama_pajamas_run_core.artifacts.ggml import check_ggml_whisper
 from llama_pajamas_run_core.dsp.transcript import Token
 from llama_pajamas_run_core.errors import InferenceError, LoadError, MissingDependency, OutOfMemory
+from llama_pajamas_run_core.types.audio import TranscribeOptions
+from llama_pajamas_run_core.whisper.decode import Heard, temperatures
 from llama_pajamas_run_gguf.threads import default_threads
 
 try:
@@ -64,21 +65,6 @@ def _receive(level: int, text: str) -> None:
 native.whisper_log_set(_receive)
 # The library logs once more while the process ends, when there is no interpreter left to call.
 atexit.register(native.whisper_log_set)
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a model made of one window.
-
-    Attributes:
-        tokens: text and timestamps, in order.
-        no_speech_prob: probability that there is no speech, 0 to 1.
-        language: the language it was taken for.
-    """
-
-    tokens: tuple[Token, ...]
-    no_speech_prob: float
-    language: str
 
 
 class Whisper:
@@ -134,32 +120,32 @@ class Whisper:
         count = self.header.n_vocab - 51_766  # as whisper.cpp counts them: 99, and 100 since large-v3
         return tuple(str(native.whisper_lang_str(index)) for index in range(count))
 
-    def decode(
-        self,
-        samples: npt.NDArray[np.float32],
-        *,
-        language: str | None = None,
-        translate: bool = False,
-        prompt: str | None = None,
-        temperature: float = 0.0,
-        align: bool = False,
-    ) -> Decoded:
+    def listen(self, windows: Sequence[npt.NDArray[np.float32]], options: TranscribeOptions) -> list[Heard]:
+        """For each window the first result that looks like speech; arguments and errors as :meth:`decode`."""
+        return [self._listen(samples, options) for samples in windows]
+
+    def _listen(self, samples: npt.NDArray[np.float32], options: TranscribeOptions) -> Heard:
+        for temperature in temperatures(options):
+            heard = self.decode(samples, options, temperature)
+            if heard.is_silence or not heard.is_doubtful:
+                break
+        return heard
+
+    def decode(self, samples: npt.NDArray[np.float32], options: TranscribeOptions, temperature: float) -> Heard:
         """Transcribe one window in one go.
 
         Args:
             samples: float32 at 16 kHz, at most 30 seconds.
-            language: one of :attr:`languages`, or None to detect it.
-            translate: into English.
-            prompt: text that precedes the audio.
+            options: ``language`` is one of :attr:`languages`, or None to detect it.
             temperature: 0 takes the likeliest tokens; more draws them.
-            align: whether tokens carry the time of their end.
 
         Raises:
             InferenceError: whisper.cpp failed.
         """
+        align = options.word_times
         context = self._context(aligned=align)
         padded = np.pad(samples, (0, max(0, round(_SHORTEST * RATE) - len(samples))))
-        params = self._params(language, translate, prompt, temperature)
+        params = self._params(options.language, options.task == "translate", options.prompt, temperature)
         if self._short:
             needed = len(padded) * _POSITIONS // RATE + _MARGIN
             params.audio_ctx = min(self.header.n_audio_ctx, -(-needed // _ALIGNMENT) * _ALIGNMENT)
@@ -169,7 +155,7 @@ class Whisper:
         tokens = [token for segment in range(count) for token in self._tokens(context, segment, align)]
         silence = _no_speech(context) if count else 1.0
         spoken = str(native.whisper_lang_str(native.whisper_full_lang_id(context))) if self.multilingual else "en"
-        return Decoded(tuple(tokens), silence, spoken)
+        return Heard(tuple(tokens), silence, spoken, temperature)
 
     def detect_language(self, samples: npt.NDArray[np.float32]) -> str:
         """The language of a window. Raises InferenceError where whisper.cpp failed."""

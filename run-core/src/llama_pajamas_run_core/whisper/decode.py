@@ -79,6 +79,11 @@ class Whisper:
         self._short = short_context and model.flexible
         self._rules = Rules(self.vocabulary, model.sizes.n_vocab)
 
+    @property
+    def first_time(self) -> int:
+        """The token of the time 0.00."""
+        return self.vocabulary.first_time
+
     def listen(self, windows: Sequence[Samples], options: TranscribeOptions) -> list[Heard]:
         """Transcribe windows in one go each.
 
@@ -91,7 +96,7 @@ class Whisper:
         """
         heard: dict[int, Heard] = {}
         waiting, audio, languages = list(range(len(windows))), None, [options.language] * len(windows)
-        for temperature in _temperatures(options):
+        for temperature in temperatures(options):
             rows = [index for index in waiting if index not in heard]
             if not rows:
                 break
@@ -101,7 +106,7 @@ class Whisper:
             said = [languages[index] or "en" for index in rows]
             durations = [len(windows[index]) / RATE for index in rows]
             found = self._decode(audio, said, durations, options, temperature)
-            last = temperature == _temperatures(options)[-1]
+            last = temperature == temperatures(options)[-1]
             good = [last or one.is_silence or not one.is_doubtful for one in found]
             if options.word_times:
                 found = self._timed(audio, found, good, durations)
@@ -232,7 +237,8 @@ class Whisper:
         return timed
 
 
-def _temperatures(options: TranscribeOptions) -> tuple[float, ...]:
+def temperatures(options: TranscribeOptions) -> tuple[float, ...]:
+    """What is tried one after the other until the result looks like speech."""
     # 0 is what clients send who have no wish, and OpenAI's API takes it for "start with 0".
     return _TEMPERATURES if not options.temperature else (options.temperature,)
 
