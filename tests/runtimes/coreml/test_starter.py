@@ -130,6 +130,15 @@ def test_verifying_tells_a_package_from_anothers(made):
     )
 
 
+@pytest.mark.apple
+@pytest.mark.parametrize("units", ["all", "cpu_and_gpu", "cpu_only"])
+@pytest.mark.parametrize("name", ["detect", "classify", "embed", "speech"])
+def test_core_ml_itself_agrees_with_the_source(made, name, units):
+    package = made(name, target="macos15")
+    source = package.parent / "checkpoint" if name == "speech" else MODELS / name
+    assert [str(one) for one in verify(package, source, compute_units=units) if not one.good] == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("compression", ["none", "int8", "palette8"])
