@@ -34,6 +34,8 @@ from common.worker import model_folder
 
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
 
+_STAGES = ("prepare", "launch", "wait", "results")
+
 
 def pictures(count: int, height: int, width: int) -> list[Image]:
     """Pictures of shapes, the same for every run."""
@@ -145,18 +147,14 @@ def stages(backend: Any, image: Image, rounds: int = 300) -> dict[str, float]:
     place = backend._batcher.borrow()
     laps: dict[str, list[float]] = {}
     try:
-        for _ in range(rounds):
-            marks = [time.perf_counter()]
-            place.prepare([Job(image, options)])
-            marks.append(time.perf_counter())
-            place.launch()
-            marks.append(time.perf_counter())
-            place.wait()
-            marks.append(time.perf_counter())
-            place.results()
-            marks.append(time.perf_counter())
-            for name, first, last in zip(("prepare", "launch", "wait", "results"), marks[:-1], marks[1:], strict=True):
-                laps.setdefault(name, []).append((last - first) * 1e3)
+        with backend._session.device.current():
+            for _ in range(rounds):
+                marks = [time.perf_counter()]
+                for step in (lambda: place.prepare([Job(image, options)]), place.launch, place.wait, place.results):
+                    step()
+                    marks.append(time.perf_counter())
+                for name, first, last in zip(_STAGES, marks[:-1], marks[1:], strict=True):
+                    laps.setdefault(name, []).append((last - first) * 1e3)
     finally:
         backend._batcher.give_back(place)
     return {name: round(statistics.median(values), 4) for name, values in laps.items()}

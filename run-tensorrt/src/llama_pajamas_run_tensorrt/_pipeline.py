@@ -9,7 +9,6 @@ import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -82,6 +81,24 @@ class _Table:
     weights: int
 
 
+class _Mapped:
+    """Errors of the SDK become ours; the same as ``_sdk.mapped``, at less cost where there is none."""
+
+    __slots__ = ("_lane",)
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def __enter__(self) -> None:
+        """Nothing has to be done."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            session = self._lane.session
+            with _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
+                raise error
+
+
 class Copiers:
     """Threads that fill pinned memory together.
 
@@ -136,10 +153,10 @@ class Copying:
 
 
 class Pipeline:
-    """A lane with what is needed around the engine. Used by one thread at a time.
+    """A lane with what is needed around the engine. Used by one thread at a time, which has the lane's GPU current.
 
     Args:
-        lane: the lane, which is this pipeline's alone; its GPU is current now.
+        lane: the lane, which is this pipeline's alone.
         reading: how the model is used.
         kernels: the kernels, or None to do their work on the host.
         copiers: threads that help to copy large batches, or None.
@@ -165,6 +182,7 @@ class Pipeline:
         self._least = max(min((low[0] for low, _, _ in tensor.limits), default=1), reading.batch or 1)
         self._kernels, self._copiers = kernels, copiers
         self._read = [session.outputs[index] for index in reading.outputs]
+        self._mapped = _Mapped(lane)
         self._jobs: list[Job] = []
         self._placements: list[Placement] = []
         self._next: list[Job] = []
@@ -187,7 +205,7 @@ class Pipeline:
         Raises:
             InferenceError, OutOfMemory: as the lane's.
         """
-        with self._on_the_gpu():
+        with self._mapped:
             self._next = list(jobs)
             if self._kernels is None:
                 fitted = [fit(job.image, self.spec) for job in jobs]
@@ -204,7 +222,7 @@ class Pipeline:
         Raises:
             InferenceError, OutOfMemory: as the lane's.
         """
-        with self._on_the_gpu():
+        with self._mapped:
             self._jobs, self._placements = self._next, self._next_placements
             self._next = []
             if self._kernels is None:
@@ -227,7 +245,7 @@ class Pipeline:
         Raises:
             InferenceError: the engine failed.
         """
-        with self._on_the_gpu():
+        with self._mapped:
             self.lane.stream.synchronize()
 
     def results(self) -> list[Any]:
@@ -239,7 +257,7 @@ class Pipeline:
         Raises:
             InferenceError: the output is not as it should be.
         """
-        with self._on_the_gpu():
+        with self._mapped:
             jobs, self._jobs = self._jobs, []
             if self._table is not None:
                 return [self._told_of(job, index) for index, job in enumerate(jobs)]
@@ -264,12 +282,6 @@ class Pipeline:
                 self.lane.synchronize()
         except PajamasError as error:
             logger.warning("lane=%d: %s", self.lane.index, error)
-
-    @contextmanager
-    def _on_the_gpu(self) -> Iterator[None]:
-        session = self.lane.session
-        with session.device.current(), _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
-            yield
 
     def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         """The outputs for a batch that was prepared on the host, as ``VisionBackend._infer`` gives them."""

@@ -200,11 +200,14 @@ class TensorRTVisionBackend(VisionBackend):
     def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> list[list[Detection]]:
         self._ready()
         make = partial(self._detections, masks=masks)
-        return self._batcher.run([Job(image, options, masks, make) for image in images])
+        jobs = [Job(image, options, masks, make) for image in images]
+        with self._session.device.current():
+            return self._batcher.run(jobs)
 
     def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
         self._ready()
-        made: npt.NDArray[Any] = np.stack(self._batcher.run([Job(image) for image in images]))
+        with self._session.device.current():
+            made: npt.NDArray[Any] = np.stack(self._batcher.run([Job(image) for image in images]))
         return made
 
     def _encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
