@@ -7,10 +7,11 @@ from typing import Annotated, cast
 import numpy as np
 import typer
 
+from llama_pajamas_run_core.artifacts.vision.spec import Options
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_coreml.description import Precision, Target
-from llama_pajamas_run_coreml.export import Options, export
+from llama_pajamas_run_coreml.export import export
 from llama_pajamas_run_coreml.export.options import COMPRESSIONS, PRECISIONS, TARGETS, ExportOptions, parse_batches
 
 

@@ -15,7 +15,12 @@ from llama_pajamas_run_core.artifacts.vision.spec import Options
 from llama_pajamas_run_core.errors import BadInput, MissingDependency, Unsupported
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_core.types.vision import Image
-from llama_pajamas_run_coreml.description import TOKENIZER, TextDescription, VisionDescription
+from llama_pajamas_run_coreml.description import (
+    TOKENIZER,
+    TextDescription,
+    VisionDescription,
+    WhisperDecoderDescription,
+)
 from llama_pajamas_run_coreml.export.options import ExportOptions
 from llama_pajamas_run_coreml.export.report import Change, Made
 
@@ -152,6 +157,7 @@ def _export_whisper(source: Path, target: Path, options: ExportOptions, overwrit
         plain = [_make(plan, path, options, Path(scratch)) for plan, path in zip(both, parts, strict=True)]
         changes: tuple[Change | None, Change | None] = (None, None)
         if options.measure:
+            assert isinstance(plans.decoder.description, WhisperDecoderDescription)
             references = tuple(_reference(plan, options, Path(scratch)) for plan in both)
             changes = measure.measure_speech((references[0], references[1]), parts, plans.decoder.description)
         return [

@@ -179,9 +179,11 @@ def _sound() -> npt.NDArray[np.float32]:
     voice = sum(np.sin(order * phase) / order for order in range(1, 12))
     loud = np.clip(np.sin(2 * np.pi * 3 * time), 0, 1)
     noise = np.random.default_rng(0).standard_normal(len(time)) * 0.01
-    return (0.1 * voice * loud + noise).astype(np.float32)
+    made: npt.NDArray[np.float32] = (0.1 * voice * loud + noise).astype(np.float32)
+    return made
 
 
 def _cosine(left: Array, right: Array) -> float:
     a, b = (one.astype(np.float64).reshape(-1) for one in (left, right))
-    return float(a @ b / max(1e-30, np.linalg.norm(a) * np.linalg.norm(b)))
+    lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
+    return float(a @ b) / max(1e-30, lengths)

@@ -103,7 +103,7 @@ class Step:
         """An attribute, or its default."""
         return self.attributes.get(name, default)
 
-    def input(self, index: int) -> Value | None:
+    def input(self, index: int) -> Value:
         """An input, or None where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None
 

@@ -190,7 +190,9 @@ def _plan_text(files: VisionFiles, graph: Graph, options: ExportOptions) -> Plan
     length = int(ids.size(1) or own.get("length") or sizes.get("max_position_embeddings") or _CLIP_TOKENS)
     fixed = ids.size(0)
     counts = (fixed,) if fixed is not None else options.counts
-    flexible = {"flexible": 0, "sizes": options.batches, "ranged": options.ranged} if len(counts) > 1 else {}
+    flexible: dict[str, Any] = (
+        {"flexible": 0, "sizes": options.batches, "ranged": options.ranged} if len(counts) > 1 else {}
+    )
     taken = [name for name in (ids.name, mask) if name is not None]
     if len(taken) > 1 and flexible and not options.is_new:  # older systems list the shapes of one input alone
         flexible["ranged"] = True
@@ -259,7 +261,7 @@ def _pad_id(files: VisionFiles, sizes: Mapping[str, Any]) -> int:
         token = files.tokenizer_config.get(key)
         text = token.get("content") if isinstance(token, dict) else token
         added = {one.get("content"): one.get("id") for one in tokenizer.get("added_tokens") or ()}
-        number = added.get(text, section(section(tokenizer, "model"), "vocab").get(text))
+        number = added.get(text, section(section(tokenizer, "model"), "vocab").get(str(text)))
         if text is not None and number is not None:
             return int(number)
     return int(sizes.get("pad_token_id") or 0)

@@ -5,6 +5,7 @@ half-pixel centres or aligned corners. Anything else is a gather of places, or a
 both known beforehand.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -126,12 +127,13 @@ def _places(given: int, size: int, scale: float, where: str, step: Step) -> Arra
 
 def _nearest(step: Step, places: Array, given: int) -> Array:
     usual = "round_prefer_floor" if step.op == "Resize" and step.opset > 10 else "floor"
-    rounded = {
+    roundings: dict[str, Callable[[Array], Array]] = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda values: np.ceil(values - 0.5),
         "round_prefer_ceil": lambda values: np.floor(values + 0.5),
-    }[step.attribute("nearest_mode", usual)](places)
+    }
+    rounded = roundings[step.attribute("nearest_mode", usual)](places)
     return np.clip(rounded, 0, given - 1).astype(np.int32)
 
 
@@ -141,7 +143,7 @@ def _weights(step: Step, places: Array, given: int, mode: str) -> Array:
     first = np.floor(places).astype(int)
     if mode == "linear":
         rest = places - first
-        taps = ((0, 1 - rest), (1, rest))
+        taps: tuple[tuple[int, Array], ...] = ((0, 1 - rest), (1, rest))
     elif mode == "cubic":
         if step.attribute("exclude_outside", 0):
             raise step.refusal("it leaves out what lies outside")
