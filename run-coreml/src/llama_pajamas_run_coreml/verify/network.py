@@ -4,6 +4,7 @@ After openai-whisper's ``model.py`` (https://github.com/openai/whisper, MIT lice
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +19,27 @@ class WhisperNetwork:
     """Encoder and decoder of a checkpoint.
 
     Args:
-        checkpoint: its weights, which are read when they are needed.
+        checkpoint: its weights, which are read when they are needed for the first time.
     """
 
     def __init__(self, checkpoint: WhisperCheckpoint) -> None:
-        self._from, self._sizes = checkpoint, checkpoint.sizes
+        self._sizes = checkpoint.sizes
+        self._pairs = cache(checkpoint.linear)
+        self._positions = cache(checkpoint.positions)
+        self._table = checkpoint.tensor("decoder.embed_tokens.weight")
+        out = checkpoint.output()
+        self._out = self._table if out is None else out
 
     def encode(self, mel: Floats) -> Floats:
         """The encoder's answer [positions, width] to a spectrogram [n_mels, 2 * positions]."""
         sizes = self._sizes
         x = mel
         for name, stride in (("encoder.conv1", 1), ("encoder.conv2", 2)):
-            weight, bias = self._from.linear(name)
+            weight, bias = self._pairs(name)
             padded = np.pad(x, ((0, 0), (1, 1)))
             seen = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=1)[:, ::stride]  # [in, places, 3]
             x = gelu(np.einsum("oik,ipk->op", weight, seen, optimize=True) + bias[:, None])
-        x = x.T + self._from.positions("encoder", sizes.n_audio_ctx)
+        x = x.T + self._positions("encoder", sizes.n_audio_ctx)
         for index in range(sizes.n_audio_layer):
             name = f"encoder.layers.{index}"
             x = x + self._attend(x, x, f"{name}.self_attn", sizes.n_audio_head)
@@ -48,18 +54,17 @@ class WhisperNetwork:
             for part in ("k_proj", "v_proj")
         )
 
-    def decode(self, tokens: npt.NDArray[np.int32], audio: Floats) -> Floats:
-        """The logits [n, n_vocab] behind each of some tokens [n]."""
-        sizes, table = self._sizes, self._from.tensor("decoder.embed_tokens.weight")
-        x = table[tokens] + self._from.positions("decoder", sizes.n_text_ctx)[: len(tokens)]
+    def decode(self, tokens: npt.NDArray[np.int32], audio: Floats, *, last: bool = False) -> Floats:
+        """The logits [n, n_vocab] behind each of some tokens [n], or [1, n_vocab] behind the last alone."""
+        sizes = self._sizes
+        x = self._table[tokens] + self._positions("decoder", sizes.n_text_ctx)[: len(tokens)]
         mask = np.triu(np.full((len(tokens), len(tokens)), -np.inf, np.float32), 1)
         for index in range(sizes.n_text_layer):
             name = f"decoder.layers.{index}"
             x = x + self._attend(x, x, f"{name}.self_attn", sizes.n_text_head, mask)
             x = x + self._attend(x, audio, f"{name}.encoder_attn", sizes.n_text_head)
             x = self._mlp(x, name)
-        out = self._from.output()
-        return self._norm(x, "decoder.layer_norm") @ (table if out is None else out).T
+        return self._norm(x[-1:] if last else x, "decoder.layer_norm") @ self._out.T
 
     def _attend(self, x: Floats, other: Floats, name: str, heads: int, mask: Floats | None = None) -> Floats:
         """Attention of ``x`` to ``other``; to itself where they are the same. Normalized before, as Whisper does."""
@@ -79,13 +84,13 @@ class WhisperNetwork:
         return x + self._linear(inner, f"{name}.fc2")
 
     def _norm(self, x: Floats, name: str) -> Floats:
-        weight, bias = self._from.linear(name)
+        weight, bias = self._pairs(name)
         centred = x - x.mean(-1, keepdims=True)
         scaled: Floats = centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-5) * weight + bias
         return scaled
 
     def _linear(self, x: Floats, name: str) -> Floats:
-        weight, bias = self._from.linear(name)
+        weight, bias = self._pairs(name)
         return x @ weight.T + bias
 
     @staticmethod

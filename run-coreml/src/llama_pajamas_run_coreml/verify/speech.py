@@ -76,7 +76,7 @@ def _greedy(network: "WhisperNetwork", audio: npt.NDArray[np.float32], vocabular
     """The tokens that the source itself would say, text alone."""
     tokens = [*vocabulary.opening("en", translate=False), vocabulary.no_times]
     for _ in range(_TOKENS - len(tokens)):
-        logits = network.decode(np.array(tokens, np.int32), audio)[-1]
+        logits = network.decode(np.array(tokens, np.int32), audio, last=True)[0]
         tokens.append(int(logits[: vocabulary.end].argmax()))
     return np.array(tokens, np.int32)
 
