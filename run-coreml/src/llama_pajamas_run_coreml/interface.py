@@ -163,7 +163,7 @@ def _array(name: str, array: Any, optional: bool) -> Feature:
     if array.WhichOneof("ShapeFlexibility") == "enumeratedShapes":
         shapes = tuple(tuple(int(size) for size in one.shape) for one in array.enumeratedShapes.shapes)
         return Feature(name, dtype, shape, shapes=shapes, optional=optional)
-    ranges = tuple((size, size) for size in shape)
+    ranges: tuple[tuple[int, int | None], ...] = tuple((size, size) for size in shape)
     if array.WhichOneof("ShapeFlexibility") == "shapeRange":
         given = array.shapeRange.sizeRanges
         ranges = tuple((int(one.lowerBound), int(one.upperBound) if one.upperBound > 0 else None) for one in given)
@@ -201,7 +201,7 @@ def _schema(one: Mapping[str, Any]) -> Feature:
     if one.get("enumeratedShapes"):
         shapes = tuple(tuple(int(size) for size in each) for each in json.loads(one["enumeratedShapes"]))
         return Feature(one["name"], dtype, shape, shapes=shapes, optional=optional)
-    ranges = tuple((size, size) for size in shape)
+    ranges: tuple[tuple[int, int | None], ...] = tuple((size, size) for size in shape)
     if one.get("shapeRange"):
         given = json.loads(one["shapeRange"])
         ranges = tuple((int(low), int(high) if high > 0 else None) for low, high in given)

@@ -251,7 +251,7 @@ class Evaluator:
                 f"{self._place(operation)} made {value.dtype} where {kind} is declared for {declared.name}."
             )
         if np.issubdtype(held, np.integer) and value.dtype != held and value.size:
-            limits = np.iinfo(held)
+            limits = np.iinfo(np.dtype(held))
             if int(value.min()) < limits.min or int(value.max()) > limits.max:
                 raise InferenceError(f"{self._place(operation)} made numbers that do not fit {kind}.")
         value = value.astype(held, copy=False)

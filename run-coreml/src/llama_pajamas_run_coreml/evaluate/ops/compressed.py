@@ -108,7 +108,7 @@ def quantize(
     input: Array, scale: Array, output_dtype: str, zero_point: Array | None = None, axis: Array | None = None
 ) -> Array:
     rank, along = input.ndim, 0 if axis is None else int(axis)
-    limits = np.iinfo(HELD[output_dtype])
+    limits = np.iinfo(np.dtype(HELD[output_dtype]))
     shift = 0 if zero_point is None else _along(zero_point, along, rank)
     numbers = np.round(input / _along(scale, along, rank)) + shift
     return np.clip(numbers, limits.min, limits.max).astype(HELD[output_dtype])

@@ -92,7 +92,7 @@ def cast(x: Array, dtype: str) -> Array:
     if dtype == "bool":
         return x != 0
     if np.issubdtype(held, np.integer) and np.issubdtype(x.dtype, np.floating):
-        limits = np.iinfo(held)
+        limits = np.iinfo(np.dtype(held))
         whole = np.nan_to_num(np.trunc(x.astype(np.float64)), nan=0.0)
         return np.clip(whole, limits.min, limits.max).astype(held)
     return x.astype(held)
