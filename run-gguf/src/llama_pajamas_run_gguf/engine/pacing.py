@@ -44,6 +44,10 @@ class Pacer:
         self._at_once_tokens = 0  # of the last step that was planned
         self._readers = 1  # of long prompts, in the last step that was planned
 
+    def reading_time(self, tokens: int) -> float:
+        """Seconds that reading so many tokens of prompts takes; 0 as long as nothing is known."""
+        return tokens * (self._per_token or 0.0)
+
     def shares(self, answering: int, reading: Many[Sequence]) -> list[tuple[Sequence, int]]:
         """Whose prompts the next step reads, and how many tokens of each.
 
