@@ -23,6 +23,9 @@ MODEL: Final = "starter-speech"
 WHAT: Final = "WER, clean held-out speech"
 #: The most word errors of a runtime that computes in 16 or 32 bits.
 FLOOR: Final = 0.05
+#: Whose transcripts the others are compared with, and those that hear windows of half a minute.
+_FIRST: Final = "whisper.cpp, F16"
+_WHOLE: Final = "ONNX Runtime, FP32, 30 s windows"
 #: Seconds of silence before and after every clip.
 _SILENCE: Final = 0.3
 #: No seed of the other evaluations.
@@ -30,12 +33,16 @@ _SEED: Final = 40_000
 
 
 def rows(machine: Machine, clips: int) -> Iterator[Row]:
-    """A row for each runtime and precision; the first one's transcripts are those that the others are compared with."""
+    """A row for each runtime and precision.
+
+    The model heard windows of all lengths in training, and is shown as much as a clip is long, except by Core ML, whose
+    encoder computes half a minute whatever there is: it is compared with a runtime that is made to do so too.
+    """
     spoken = held_out(clips, _SEED)
     heard: list[tuple[str, Audio]] = [
         (item.text, Audio(padded(item.waveform(), _SILENCE, _SILENCE), RATE)) for item in spoken
     ]
-    first: tuple[str, list[str]] | None = None
+    made: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects(machine):
             floor = FLOOR if subject.exact else None
@@ -47,9 +54,10 @@ def rows(machine: Machine, clips: int) -> Iterator[Row]:
             except PajamasError as error:
                 yield Row(MODEL, WHAT, None, floor, 0, 0.0, "lower", subject=subject.name, note=reason(error))
                 continue
-            wer = word_error_rate((text, made) for (text, _), made in zip(heard, texts, strict=True))
-            note = "" if first is None else _likeness(texts, *first)
-            first = first or (subject.name, texts)
+            wer = word_error_rate((text, told) for (text, _), told in zip(heard, texts, strict=True))
+            other = _WHOLE if subject.name in coreml.NAMES.values() else _FIRST
+            note = _likeness(texts, other, made[other]) if other in made else ""
+            made[subject.name] = texts
             yield Row(MODEL, WHAT, wer, floor, len(texts), spent, "lower", subject=subject.name, note=note)
 
 
@@ -60,10 +68,11 @@ def subjects(machine: Machine) -> list[Subject[STTBackend]]:
         return Subject(name, catalogued(machine, Task.STT, MODEL, runtime, **options))
 
     return [
-        one("whisper.cpp, F16", "gguf"),
+        one(_FIRST, "gguf"),
         one("MLX, FP32", "mlx", dtype="float32"),
         one("MLX, FP16", "mlx", dtype="float16"),
         one("ONNX Runtime, FP32", "onnx"),
+        one(_WHOLE, "onnx", short_context=False),
         *(Subject(name, coreml.speech(kind), exact=kind == "none") for kind, name in coreml.NAMES.items()),
         one("TensorRT, FP16", "tensorrt"),
     ]
