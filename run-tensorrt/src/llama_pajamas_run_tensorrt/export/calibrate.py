@@ -19,8 +19,8 @@ _BINS: Final = 2048
 _LEVELS: Final = 128
 _STEP: Final = 16
 #: The share of all values that is never clipped. From few pictures the divergence alone clips what matters: calibrated
-#: on 16 scenes, the starter detector keeps 92 % of its mAP50 without this. The share was picked by hand among 99.9, 99.99
-#: and 99.999 % on the scenes that it was tried on, where they differ by less than half a point.
+#: on 16 scenes, the starter detector keeps 92 % of its mAP50 without this. The share was picked by hand among 99.9,
+#: 99.99 and 99.999 % on the scenes that it was tried on, where they differ by less than half a point.
 _KEPT: Final = 0.9999
 #: Tensors that are looked at in one run of the graph: their values lie in memory together.
 _TOGETHER: Final = 32
