@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from llama_pajamas_run_core.artifacts.vision.files import VisionFiles, find_files, read_json
+from llama_pajamas_run_core.artifacts.folder import read_json
+from llama_pajamas_run_core.artifacts.vision.files import VisionFiles, find_files
 from llama_pajamas_run_core.artifacts.vision.graph import Tensor, section
 from llama_pajamas_run_core.artifacts.vision.text import TextEncoder
 from llama_pajamas_run_tensorrt._device import GPU

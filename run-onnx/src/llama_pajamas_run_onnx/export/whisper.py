@@ -30,9 +30,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_run_core.whisper.sizes import Dimensions, alignment_heads
-from llama_pajamas_run_onnx.export.checkpoint import Checkpoint, read_json
+from llama_pajamas_run_onnx.export.checkpoint import Checkpoint
 from llama_pajamas_run_onnx.export.graph import INT32, Graph
 
 Array = npt.NDArray[np.float32]

@@ -1,13 +1,13 @@
 """Which files make up an ONNX vision model, and what lies beside them to describe it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_pajamas_run_core.artifacts.folder import inside, read_json
 from llama_pajamas_run_core.artifacts.vision.graph import section
-from llama_pajamas_run_core.errors import BadInput, LoadError
+from llama_pajamas_run_core.errors import BadInput
 
 #: Graphs of an image encoder, with the text encoder that belongs to each.
 _PAIRS = {"vision_model": "text_model", "image": "text"}
@@ -53,9 +53,9 @@ def find_files(path: Path) -> VisionFiles:
     graphs = section(config, "graphs")
     image = path
     if path.is_dir():
-        image = _inside(folder, graphs["image"]) if "image" in graphs else _image_graph(folder)
-    text = _inside(folder, graphs["text"]) if "text" in graphs else _text_graph(image)
-    tokenizer = _inside(folder, section(config, "text").get("tokenizer", "tokenizer.json"))
+        image = inside(folder, graphs["image"], "config.json") if "image" in graphs else _image_graph(folder)
+    text = inside(folder, graphs["text"], "config.json") if "text" in graphs else _text_graph(image)
+    tokenizer = inside(folder, section(config, "text").get("tokenizer", "tokenizer.json"), "config.json")
     return VisionFiles(
         image,
         text,
@@ -88,28 +88,3 @@ def _text_graph(image: Path) -> Path | None:
                 if (image.parent / f"{stem}.onnx").is_file():
                     return image.parent / f"{stem}.onnx"
     return None
-
-
-def _inside(folder: Path, name: Any) -> Path:
-    """A file that a configuration names: a download must not make us read what lies outside its folder."""
-    path = folder / str(name)
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise LoadError(f"{folder / 'config.json'} names {name!r}, outside its own folder, which is not allowed.")
-    return path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; an empty one where there is no file.
-
-    Raises:
-        LoadError: it is no JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{path} is no JSON object.")
-    return value

@@ -1,6 +1,5 @@
 """Whisper checkpoints: a folder with config.json and safetensors, read without PyTorch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -8,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from llama_pajamas_run_core.artifacts.formats import check_safetensors
+from llama_pajamas_run_core.artifacts.folder import read_json, weight_files
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency, Unsupported
 from llama_pajamas_run_core.whisper.sizes import Dimensions, alignment_heads
 
@@ -23,7 +22,6 @@ except ImportError as error:
 
 Array = npt.NDArray[np.float32]
 
-_INDEX: Final = "model.safetensors.index.json"
 #: From Hugging Face's names, which are used here, to openai-whisper's.
 _OPENAI: Final[Mapping[str, str]] = {
     "encoder_attn_layer_norm": "cross_attn_ln", "encoder_attn": "cross_attn", "self_attn_layer_norm": "attn_ln",
@@ -123,50 +121,11 @@ class WhisperCheckpoint:
 
     def _find(self) -> Mapping[str, Path]:
         """Which file each tensor is in."""
-        if (self.folder / _INDEX).is_file():
-            named = read_json(self.folder / _INDEX).get("weight_map")
-            if not isinstance(named, dict):
-                raise LoadError(f"{self.folder / _INDEX} names no tensors.", hint="Fetch it again.")
-            files = sorted({self._inside(name) for name in named.values()})
-        else:
-            whole = self.folder / "model.safetensors"
-            files = [whole] if whole.is_file() else sorted(self.folder.glob("*.safetensors"))
-        if not files:
-            raise BadInput(
-                f"{self.folder} has no weights in safetensors.",
-                hint="Save the model with save_pretrained(..., safe_serialization=True).",
-                param="model",
-            )
         places: dict[str, Path] = {}
-        for path in files:
-            check_safetensors(path)
+        for path in weight_files(self.folder):
             with safe_open(path, framework="numpy") as file:
                 places.update(dict.fromkeys(file.keys(), path))
         return places
-
-    def _inside(self, name: Any) -> Path:
-        """A file that the index names: a download must not make us read what lies outside its folder."""
-        path = self.folder / str(name)
-        if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise LoadError(f"{self.folder / _INDEX} names {name!r}, outside its own folder, which is not allowed.")
-        return path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; an empty one where there is no such file.
-
-    Raises:
-        LoadError: it is no JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{path} is no JSON object.")
-    return value
 
 
 def sinusoids(length: int, channels: int) -> Array:
