@@ -48,7 +48,3 @@ class CellLedger:
         numbers = np.asarray(cells)
         self._users[numbers] -= 1
         self._free.extend(numbers[self._users[numbers] == 0].tolist())
-
-    def alone(self, cells: Sequence[int]) -> int:
-        """How many of the cells would become free on release."""
-        return int((self._users[list(cells)] == 1).sum()) if cells else 0

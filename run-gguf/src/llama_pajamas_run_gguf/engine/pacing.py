@@ -59,10 +59,9 @@ class Pacer:
         if not answering or not reading:
             return share(room, reading)
         whole = self._at_once(room, answering, reading)
-        others = [sequence for sequence in reading if all(sequence is not chosen for chosen, _ in whole)]
         if whole:
             return whole  # the others' turn comes when this pause is over
-        return share(min(room, self._paced(answering, len(others))), others)
+        return share(min(room, self._paced(answering, len(reading))), reading)
 
     def learn(self, seconds: float, now: float, *, answering: int, reading: int) -> None:
         """Take note of how long a step took.
@@ -87,8 +86,7 @@ class Pacer:
         if usual is None:
             return
         if self._at_once_tokens == reading:
-            most = max(_PAUSE_SECONDS, _PAUSE_STEPS * usual)
-            self._credit = min(most if self._credit is None else self._credit, most) - (seconds - usual)
+            self._credit = self._spendable(usual) - (seconds - usual)
             self._per_token = _smooth(self._per_token, max(seconds - usual, 0.1 * seconds) / reading)
         elif self._chunk is not None:
             self._adjust(seconds / usual, reading)
@@ -96,9 +94,7 @@ class Pacer:
     def _at_once(self, room: int, answering: int, reading: Many[Sequence]) -> list[tuple[Sequence, int]]:
         """The short prompts, the first in line first, as far as there is credit for the pause that they make."""
         self._at_once_tokens = 0
-        usual = self._usual(answering) or 0.0
-        most = max(_PAUSE_SECONDS, _PAUSE_STEPS * usual)
-        credit = most if self._credit is None else min(self._credit, most)
+        credit = self._spendable(self._usual(answering) or 0.0)
         cost = self._per_token or 0.0
         chosen: list[tuple[Sequence, int]] = []
         for sequence in sorted(reading, key=lambda sequence: sequence.order):
@@ -108,6 +104,11 @@ class Pacer:
                 chosen.append((sequence, count))
                 self._at_once_tokens = total
         return chosen
+
+    def _spendable(self, usual: float) -> float:
+        """Seconds that the next pause may take, given a step's usual ones."""
+        most = max(_PAUSE_SECONDS, _PAUSE_STEPS * usual)
+        return most if self._credit is None else min(self._credit, most)
 
     def _paced(self, answering: int, readers: int) -> int:
         """Tokens of long prompts that keep a step within what it may take."""
