@@ -69,6 +69,7 @@ class Lane:
         self._host: dict[str, npt.NDArray[Any]] = {}
         self._allocators: dict[str, Any] = {}
         self._known: OrderedDict[Any, list[Shape]] = OrderedDict()
+        self._run_sized: set[str] = set()
         self._seen: OrderedDict[Any, None] = OrderedDict()
         self._captured: OrderedDict[Any, _Bound] = OrderedDict()
         self._recorded: dict[int, _Bound] = {}
@@ -323,7 +324,7 @@ class Lane:
         made: dict[str, Any] = {}
         free = []
         for tensor, shape in zip(self.session.outputs, self._shapes(profile, shapes), strict=True):
-            if any(size < 0 for size in shape):
+            if tensor.name in self._run_sized:
                 free.append(tensor)
             elif tensor.on_host:
                 made[tensor.name] = self._host[tensor.name] = np.empty(shape, tensor.dtype)
@@ -340,13 +341,17 @@ class Lane:
         return {tensor.name: made[tensor.name] for tensor in self.session.outputs}
 
     def _shapes(self, profile: int, shapes: dict[str, Shape]) -> list[Shape]:
-        """The shapes of the outputs; a size that only the run tells is negative."""
+        """The shapes of the outputs; those of whose sizes only the run tells are noted, and theirs mean nothing."""
         key = (profile, tuple(shapes.items()))
         known = self._known.get(key)
         if known is None or self._host:
             self._configure(self._bound, profile, shapes)
             context = self._bound.context
             known = [tuple(int(size) for size in context.get_tensor_shape(one.name)) for one in self.session.outputs]
+            # Noted for good: a context that has run tells the sizes of its last run, for whatever shapes come next.
+            self._run_sized.update(
+                one.name for one, shape in zip(self.session.outputs, known, strict=True) if min(shape, default=0) < 0
+            )
             self._known[key] = known
             while len(self._known) > _SHAPES:
                 self._known.popitem(last=False)
