@@ -166,3 +166,24 @@ def test_an_async_reader_that_leaves_cancels() -> None:
         return generation
 
     assert asyncio.run(leave()).cancelled
+
+
+def test_a_cancellation_that_comes_too_late_leaves_the_answer() -> None:
+    """Between the look whether the answer has ended and its end by an error, the engine may end it."""
+    generation = Generation()
+    late = threading.Thread(target=lambda: generation.finish("stop", USAGE))
+    condition = generation._ready
+
+    class Slow:
+        def __enter__(self) -> object:
+            generation._ready = condition
+            late.start()
+            late.join(5)
+            return condition.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            condition.__exit__(None, None, None)
+
+    generation._ready = Slow()  # type: ignore[assignment]
+    generation.cancel()
+    assert generation.result().finish_reason == "stop"

@@ -83,3 +83,25 @@ def test_stopping_twice_is_harmless_and_then_work_is_refused(owner: OwnerThread)
     owner.stop()
     with pytest.raises(BadInput, match="closed"):
         owner.run(lambda: 1)
+
+
+def test_work_that_comes_with_the_end_is_done_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function queued behind the end would leave its caller waiting for ever."""
+    owner = OwnerThread("test-owner")
+    put = owner._jobs.put
+    stopper = threading.Thread(target=owner.stop)
+
+    class Slow:
+        get = owner._jobs.get
+
+        def put(self, job: object) -> None:
+            if job is not None:  # the end comes while a function is on its way into the queue
+                stopper.start()
+                stopper.join(0.2)
+            put(job)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(owner, "_jobs", Slow())
+    assert owner.submit(lambda: 7).result(timeout=5) == 7
+    stopper.join(5)
+    with pytest.raises(BadInput, match="closed"):
+        owner.submit(lambda: 8)

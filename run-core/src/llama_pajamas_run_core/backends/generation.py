@@ -72,10 +72,7 @@ class Generation:
 
     def fail(self, error: BaseException) -> None:
         """End the answer with an error, which the reader gets raised."""
-        if self._ended:
-            return
-        self._error = error
-        self._put(None, end=True)
+        self._put(None, end=True, error=error)
 
     @property
     def cancelled(self) -> bool:
@@ -153,13 +150,13 @@ class Generation:
                 raise self._error
             raise self._error from None
 
-    def _put(self, delta: Delta | None, *, end: bool = False) -> None:
+    def _put(self, delta: Delta | None, *, end: bool = False, error: BaseException | None = None) -> None:
         with self._ready:
-            if self._ended:
+            if self._ended:  # an error that comes after the end is none of the answer's
                 return
             if delta is not None:
                 self._deltas.append(delta)
-            self._ended = self._ended or end
+            self._ended, self._error = end, error
             self._ready.notify_all()
         if (wake := self._wake) is not None:
             wake()

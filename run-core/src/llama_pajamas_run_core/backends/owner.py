@@ -80,6 +80,7 @@ class OwnerThread:
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopped = False
+        self._order = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -89,8 +90,6 @@ class OwnerThread:
         Raises:
             BadInput: the thread was stopped.
         """
-        if self._stopped:
-            raise BadInput("The model was closed.")
         future: Future[T] = Future()
 
         def job() -> None:
@@ -101,7 +100,10 @@ class OwnerThread:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._jobs.put(job)
+        with self._order:
+            if self._stopped:
+                raise BadInput("The model was closed.")
+            self._jobs.put(job)
         return future
 
     def run(self, function: Callable[[], T]) -> T:
@@ -124,9 +126,10 @@ class OwnerThread:
 
     def stop(self) -> None:
         """Let the queued functions finish, then end the thread. Harmless when it ended."""
-        if not self._stopped:
-            self._stopped = True
-            self._jobs.put(None)
+        with self._order:
+            if not self._stopped:
+                self._stopped = True
+                self._jobs.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
