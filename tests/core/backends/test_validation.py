@@ -59,6 +59,13 @@ def test_messages_in_openais_shape() -> None:
         ([{"role": "robot", "content": "x"}], "messages[0].role"),
         ([{"role": "user", "content": 3}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0]"),
+        (["Hello!"], "messages[0]"),
+        ([{"role": "assistant", "tool_calls": [{"id": "c1", "name": "off"}]}], "messages[0].tool_calls[0]"),
+        ([{"role": "assistant", "tool_calls": ["off"]}], "messages[0].tool_calls[0]"),
+        (
+            [{"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "off", "arguments": {}}}]}],
+            "messages[0].tool_calls[0]",
+        ),
     ],
 )
 def test_messages_that_cannot_be_read(messages: list[Any], param: str) -> None:

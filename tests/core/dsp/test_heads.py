@@ -54,6 +54,16 @@ def test_without_labels_the_shorter_side_is_the_channels():
         assert len(decode_boxes([output], spec(labels=()), DetectOptions())) == 3
 
 
+def test_what_fills_a_list_up_is_no_object():
+    table = np.array([[10, 10, 20, 20, 0.9, 1], [0, 0, 5, 5, 0.0, -1], [0, 0, 5, 5, 0.5, -1]], np.float32)
+    assert ids(table, "nms", confidence=0.0) == [1]
+
+
+def test_vectors_that_are_no_numbers_are_an_error():
+    with pytest.raises(InferenceError, match="not finite"):
+        unit_vectors(np.array([[1.0, np.inf]], np.float32))
+
+
 def ids(output, head="yolov8", **options):
     return [class_id for class_id, _, _ in decode_boxes([output], spec(head), DetectOptions(**options))]
 

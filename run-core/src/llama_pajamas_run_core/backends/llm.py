@@ -12,7 +12,8 @@ from llama_pajamas_run_core.backends.base import Backend
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.backends.messages import as_chat
 from llama_pajamas_run_core.backends.validation import check_options
-from llama_pajamas_run_core.errors import BadInput, Unsupported
+from llama_pajamas_run_core.dsp.heads import unit_vectors
+from llama_pajamas_run_core.errors import BadInput, InferenceError, Unsupported
 from llama_pajamas_run_core.types.audio import Audio
 from llama_pajamas_run_core.types.chat import (
     Chat,
@@ -162,17 +163,19 @@ class LLMBackend(Backend):
         Raises:
             BadInput: an input is empty.
             ContextTooLong: an input does not fit the model's context.
+            InferenceError: a vector is not finite.
             Unsupported: the model makes no embeddings.
         """
         self._ready()
         if not self.capabilities.embeddings:
             raise Unsupported("This model makes no embeddings.", param="model")
+        if isinstance(inputs, str):
+            raise BadInput("inputs is a list; put a single text into one.", param="input")
         for index, text in enumerate(inputs):
             if not text:
                 raise BadInput("An input to embed is empty.", param=f"input[{index}]")
         vectors, tokens = self._embed(inputs)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32), tokens
+        return unit_vectors(vectors), tokens
 
     def _check_features(self, request: GenerationRequest) -> None:
         has, options = self.capabilities, request.options
@@ -224,6 +227,8 @@ class SingleLaneLLMBackend(LLMBackend):
                         break
                     elif generation.cancelled and not generation.stopped:
                         break
+                else:
+                    generation.fail(InferenceError("The model's answer ended without saying why."))
             except BaseException as error:
                 generation.fail(error)
 

@@ -23,7 +23,7 @@ def as_chat(
         tool_choice: whether it may, must, or must not call one.
 
     Raises:
-        BadInput: there is no message, a role is unknown, or a content is of the wrong type.
+        BadInput: there is no message, a role is unknown, or something in one is of the wrong type.
     """
     if isinstance(messages, str):
         messages = (Message("user", messages),)
@@ -39,12 +39,13 @@ def as_chat(
 def _message(message: Message | Mapping[str, Any], where: str) -> Message:
     if isinstance(message, Message):
         return message
+    if not isinstance(message, Mapping):
+        raise BadInput("A message is a Message, or a mapping with 'role' and 'content'.", param=where)
     role = message.get("role")
     if role not in ROLES:
         raise BadInput(f"A message's role is one of {', '.join(ROLES)}, not {role!r}.", param=f"{where}.role")
     calls = tuple(
-        ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
-        for call in message.get("tool_calls") or ()
+        _call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(message.get("tool_calls") or ())
     )
     content = message.get("content")
     return Message(
@@ -54,6 +55,18 @@ def _message(message: Message | Mapping[str, Any], where: str) -> Message:
         tool_call_id=message.get("tool_call_id"),
         name=message.get("name"),
     )
+
+
+def _call(call: Any, where: str) -> ToolCall:
+    if isinstance(call, ToolCall):
+        return call
+    try:
+        made = ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+    except (KeyError, TypeError):
+        made = None
+    if made is None or not all(isinstance(text, str) for text in (made.id, made.name, made.arguments)):
+        raise BadInput("A tool call has 'id' and 'function' with 'name' and 'arguments', each a string.", param=where)
+    return made
 
 
 def _parts(content: Any, where: str) -> tuple[Part, ...]:

@@ -3,13 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
+
+import numpy as np
 
 from llama_pajamas_run_core.backends.base import Backend
 from llama_pajamas_run_core.dsp.resample import resample
 from llama_pajamas_run_core.dsp.windows import speech_windows
 from llama_pajamas_run_core.errors import BadInput, Unsupported
-from llama_pajamas_run_core.types.audio import Audio, Segment, TranscribeOptions, Transcript, Word
+from llama_pajamas_run_core.types.audio import Audio, Segment, TranscribeOptions, TranscribeTask, Transcript, Word
 from llama_pajamas_run_core.types.tasks import Task
 
 
@@ -54,22 +56,24 @@ class STTBackend(Backend):
 
         Args:
             audio: any length, any rate.
-            options: how, or its fields as keywords.
+            options: how.
+            fields: the fields of :class:`TranscribeOptions`, in place of what ``options`` says.
 
         Returns:
             segments in order of time; none for silence.
 
         Raises:
-            BadInput: the language is unknown to the model, the temperature out of range, or no model is loaded.
+            BadInput: the language is unknown to the model, the task to everyone, the temperature out of range, or no
+                model is loaded.
             Unsupported: a translation is asked of a model that makes none.
         """
-        options = self._check(options or TranscribeOptions(**fields))
+        options = self._check(replace(options or TranscribeOptions(), **fields))
         owner = self._ready()
         return owner.stream(lambda: self._segments(self._prepare(audio), options))
 
     def transcribe(self, audio: Audio, options: TranscribeOptions | None = None, **fields: Any) -> Transcript:
         """Transcribe all of it. Arguments and errors as :meth:`stream`."""
-        options = self._check(options or TranscribeOptions(**fields))
+        options = self._check(replace(options or TranscribeOptions(), **fields))
         if options.language is None:
             options = replace(options, language=self.detect_language(audio))
         assert options.language is not None
@@ -88,7 +92,10 @@ class STTBackend(Backend):
         return owner.run(lambda: self._language(first.audio))
 
     def _prepare(self, audio: Audio) -> Audio:
-        return Audio(resample(audio.samples, audio.rate, self.rate), self.rate)
+        samples = audio.samples
+        if not np.isfinite(samples).all():  # one such sample would silence all that follows
+            samples = np.nan_to_num(samples, posinf=1.0, neginf=-1.0)
+        return Audio(resample(samples, audio.rate, self.rate), self.rate)
 
     def _segments(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
         for window in speech_windows(audio, self.window):
@@ -97,6 +104,8 @@ class STTBackend(Backend):
                     yield placed(segment, window.start, audio.duration)
 
     def _check(self, options: TranscribeOptions) -> TranscribeOptions:
+        if options.task not in get_args(TranscribeTask):
+            raise BadInput(f"task must be transcribe or translate, not {options.task!r}.", param="task")
         if options.temperature is not None and not 0 <= options.temperature <= 1:
             raise BadInput(f"temperature must be from 0 to 1, not {options.temperature}.", param="temperature")
         self._ready()

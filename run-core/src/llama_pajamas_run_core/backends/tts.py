@@ -10,6 +10,7 @@ import numpy as np
 from llama_pajamas_run_core.backends.base import Backend
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.text.sentences import split_sentences
+from llama_pajamas_run_core.text.unicode import well_formed
 from llama_pajamas_run_core.types.audio import Audio, SpeakOptions, Voice
 from llama_pajamas_run_core.types.tasks import Task
 
@@ -64,7 +65,8 @@ class TTSBackend(Backend):
 
         Args:
             text: any length; text without a letter or digit makes no sound.
-            options: how, or its fields as keywords.
+            options: how.
+            fields: the fields of :class:`SpeakOptions`, in place of what ``options`` says.
 
         Returns:
             pieces of sound, each at :attr:`rate`.
@@ -74,8 +76,8 @@ class TTSBackend(Backend):
                 loaded.
         """
         owner = self._ready()
-        checked = self._check(options or SpeakOptions(**fields))
-        return owner.stream(lambda: self._pieces(text, checked))
+        checked = self._check(replace(options or SpeakOptions(), **fields))
+        return owner.stream(lambda: self._pieces(well_formed(text), checked))
 
     def speak(self, text: str, options: SpeakOptions | None = None, **fields: Any) -> Audio:
         """Speak all of it. Arguments and errors as :meth:`stream`."""

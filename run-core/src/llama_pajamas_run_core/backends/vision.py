@@ -19,6 +19,7 @@ from llama_pajamas_run_core.dsp.heads import (
 )
 from llama_pajamas_run_core.dsp.masks import assemble_masks
 from llama_pajamas_run_core.errors import BadInput, Unsupported
+from llama_pajamas_run_core.text.unicode import well_formed
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_core.types.vision import (
     Classification,
@@ -164,6 +165,7 @@ class VisionBackend(Backend):
 
         Raises:
             BadInput: no model is loaded.
+            InferenceError: a vector is not finite.
             Unsupported: the model makes no image embeddings.
         """
         self._need("embed")
@@ -178,14 +180,18 @@ class VisionBackend(Backend):
 
         Raises:
             BadInput: a text is blank, or no model is loaded.
+            InferenceError: a vector is not finite.
             Unsupported: the model has no text encoder.
         """
         owner = self._ready()
         self._need("embed_text")
+        if isinstance(texts, str):
+            raise BadInput("texts is a list; put a single text into one.", param="input")
         for index, text in enumerate(texts):
             if not text.strip():
                 raise BadInput("A text to embed is empty.", param=f"input[{index}]")
-        return unit_vectors(owner.run(lambda: self._encode_text(texts)))
+        whole = [well_formed(text) for text in texts]
+        return unit_vectors(owner.run(lambda: self._encode_text(whole)))
 
     def _run(self, images: Sequence[Image]) -> Iterator[tuple[Sequence[npt.NDArray[Any]], list[Placement]]]:
         owner, spec = self._ready(), self.spec
@@ -224,5 +230,7 @@ class VisionBackend(Backend):
 
 
 def _some(images: Sequence[Image]) -> None:
+    if isinstance(images, Image):
+        raise BadInput("images is a list; put a single image into one.", param="images")
     if not images:
         raise BadInput("There is no image.", param="images")

@@ -46,7 +46,12 @@ class WhisperSTTBackend(STTBackend):
         if unknown := sorted(set(options) - set(known)):
             raise BadInput(f"Unknown options: {', '.join(unknown)}.", hint=f"There are: {', '.join(known)}.")
         short = bool(options.pop("short_context", False))
-        self._whisper = Whisper(self._open(path, **options), short_context=short)
+        model = self._open(path, **options)
+        try:
+            self._whisper = Whisper(model, short_context=short)
+        except BaseException:
+            model.close()
+            raise
 
     def _unload(self) -> None:
         self._whisper.model.close()

@@ -83,7 +83,7 @@ def read_candidates(outputs: Sequence[npt.NDArray[Any]], spec: VisionSpec, optio
             - "boxes": boxes [n, 4] x1, y1, x2, y2; labels [n]; scores [n]
             - "efficient-nms": number of boxes [1]; boxes [n, 4]; scores [n]; classes [n]
 
-            What is not finite is left out.
+            What is not finite, or of a negative class, is left out.
         spec: the model's head and labels.
         options: thresholds and limits.
 
@@ -106,6 +106,7 @@ def read_candidates(outputs: Sequence[npt.NDArray[Any]], spec: VisionSpec, optio
             raise InferenceError(f"The head '{spec.head}' gives no boxes.")
     good = (found.scores >= options.confidence) & np.isfinite(found.scores)
     good &= (found.boxes[:, 2] > found.boxes[:, 0]) & (found.boxes[:, 3] > found.boxes[:, 1])
+    good &= found.classes >= 0  # some models fill their lists up with -1
     if options.classes is not None:
         good &= np.isin(found.classes, options.classes)
     return found.take(good)
@@ -264,8 +265,13 @@ def unit_vectors(output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
     Returns:
         float32 [n, d].
+
+    Raises:
+        InferenceError: a vector holds what is not a number.
     """
     vectors = output.reshape(len(output), -1).astype(np.float32)
+    if not np.isfinite(vectors).all():
+        raise InferenceError("A vector of the model is not finite.")
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     scaled: npt.NDArray[np.float32] = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
     return scaled

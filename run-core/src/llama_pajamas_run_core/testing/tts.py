@@ -16,6 +16,7 @@ AWKWARD = {
     "numbers": "1,234.56 plus -7.5e3 is 50 % of $99.99 on 2024-02-29 at 07:05.",
     "markup": '<speak><break time="3s"/>Hello</speak> [[h@loU]] {x} & more',
     "control": "one\x00two\x07three\ttab\r\nline\u2028end\ufeff",
+    "half a pair": "Hello \ud83d there.",
     "scripts": "Grüße, Žluťoučký kůň, Привет, 你好, مرحبا, नमस्ते.",
     "one word": "Hello",
     "no end": "and then, because of that, it went on and on without any stop",

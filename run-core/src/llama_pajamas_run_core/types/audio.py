@@ -6,6 +6,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+#: Whether the text is in the language spoken, or translated to English.
+TranscribeTask = Literal["transcribe", "translate"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Audio:
@@ -99,7 +102,7 @@ class Transcript:
     segments: tuple[Segment, ...]
     language: str
     duration: float
-    task: Literal["transcribe", "translate"] = "transcribe"
+    task: TranscribeTask = "transcribe"
 
     @property
     def text(self) -> str:
@@ -125,7 +128,7 @@ class TranscribeOptions:
     """
 
     language: str | None = None
-    task: Literal["transcribe", "translate"] = "transcribe"
+    task: TranscribeTask = "transcribe"
     prompt: str | None = None
     temperature: float | None = None
     word_times: bool = False

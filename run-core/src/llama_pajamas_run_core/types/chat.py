@@ -124,7 +124,7 @@ class GenerationOptions:
 
     Attributes:
         max_tokens: the most tokens generated; None goes on until the model stops or its context is full.
-        stop: strings that end the answer; they are not part of it.
+        stop: strings that end the answer; they are not part of it. One string alone is taken for a list of it.
         temperature: 0 (greedy) to 2.
         top_p: nucleus sampling, 0 to 1.
         top_k: only the k likeliest tokens; 0 switches it off.
@@ -155,6 +155,10 @@ class GenerationOptions:
     response_format: JsonFormat | None = None
     adapter: str | None = None
     priority: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):  # else each of its characters would end the answer
+            object.__setattr__(self, "stop", (self.stop,))
 
 
 @dataclass(frozen=True, slots=True)
