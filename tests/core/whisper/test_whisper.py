@@ -1,12 +1,14 @@
 """Whisper's decoding, on a network that recites: rows of a batch, fallback, alignment, and what a runtime is asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support import tiny_whisper
 from support.whisper_checkpoint import GERMAN, recital, sizes
 
 from llama_pajamas_run_core.backends.whisper import WhisperSTTBackend
-from llama_pajamas_run_core.errors import BadInput, LoadError
+from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError
 from llama_pajamas_run_core.testing.stt import STTContract, babble
 from llama_pajamas_run_core.types.audio import Audio, TranscribeOptions
 from llama_pajamas_run_core.whisper.cache import HIDDEN, Places
@@ -236,3 +238,21 @@ def test_places_in_a_cache():
     assert made.mask.tolist() == [[0, 0, HIDDEN, HIDDEN], [0, 0, 0, HIDDEN]]
     with pytest.raises(ValueError, match="do not fit"):
         Places.of(past=3, count=2, room=4)
+
+
+@pytest.mark.parametrize("temperature", [None, 0.7])
+def test_a_network_that_overflows_is_an_error(temperature):
+    class Overflowing(Reciter):
+        def step(self, transcript, tokens):
+            return np.full_like(super().step(transcript, tokens), np.nan)
+
+    with backend(Overflowing()) as ears, pytest.raises(InferenceError, match="not numbers"):
+        ears.transcribe(babble(2.0), temperature=temperature)
+
+
+def test_a_vocabulary_that_is_none_of_whispers_is_refused_and_the_network_freed():
+    model = Reciter()
+    model.sizes = replace(model.sizes, n_vocab=32_000)
+    with pytest.raises(LoadError, match="32000 tokens"):
+        backend(model)
+    assert model.closed

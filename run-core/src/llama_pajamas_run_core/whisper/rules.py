@@ -3,12 +3,14 @@
 After openai-whisper's ``decoding.py`` (https://github.com/openai/whisper, MIT licence).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.errors import InferenceError
 from llama_pajamas_run_core.whisper.vocabulary import Vocabulary
 
 #: The latest time at which a window's first words may begin, in timestamp tokens.
@@ -68,9 +70,17 @@ def choose(scores: npt.NDArray[np.float32], temperature: float, random: np.rando
         scores: logits [v], -inf for what may not come.
         temperature: 0 takes the likeliest; more draws.
         random: where draws come from.
+
+    Raises:
+        InferenceError: the scores hold what is not a number.
     """
+    whole = log_sum(scores)
+    if not math.isfinite(whole):
+        raise InferenceError(
+            "The model's scores are not numbers.", hint="In half precision it may overflow: take a higher one."
+        )
     choice = int(scores.argmax()) if temperature == 0 else _draw(scores / temperature, random)
-    return choice, min(0.0, float(scores[choice]) - log_sum(scores))
+    return choice, min(0.0, float(scores[choice]) - whole)
 
 
 def _draw(scores: npt.NDArray[np.float32], random: np.random.Generator) -> int:

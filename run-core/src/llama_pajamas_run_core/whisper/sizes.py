@@ -60,7 +60,7 @@ class Dimensions:
         names = {field.name: field.name for field in fields(cls)} if "n_audio_state" in inner else _HUGGING_FACE
         try:
             sizes = cls(**{ours: int(inner[theirs]) for ours, theirs in names.items()})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LoadError(f"This is no configuration of a Whisper model: {error!r}.") from error
         wrong = [field.name for field in fields(cls) if getattr(sizes, field.name) < 1]
         for width, heads in (("n_audio_state", "n_audio_head"), ("n_text_state", "n_text_head")):
@@ -89,7 +89,7 @@ def alignment_heads(pairs: Any, sizes: Dimensions) -> tuple[tuple[int, int], ...
         return sizes.last_layers
     try:
         found = tuple(sorted((int(layer), int(head)) for layer, head in pairs))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LoadError(f"alignment_heads must be pairs of layer and head, not {pairs!r}.") from error
     if not all(0 <= layer < sizes.n_text_layer and 0 <= head < sizes.n_text_head for layer, head in found):
         raise LoadError(f"alignment_heads names heads that the decoder does not have: {found}.")

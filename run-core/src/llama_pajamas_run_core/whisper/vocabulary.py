@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
+from llama_pajamas_run_core.errors import LoadError
+from llama_pajamas_run_core.text.unicode import well_formed
+
 #: In the order of their tokens; the hundredth came with large-v3.
 _LANGUAGES: Final = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml "
     "cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am "
     "yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
 ).split()
-#: From this size on a vocabulary is that for many languages.
+#: The vocabulary for English alone, and from which size on it is that for many languages.
+_ENGLISH_SIZE: Final = 51_864
 _MULTILINGUAL_SIZE: Final = 51_865
 # The pattern of GPT-2's tokenizer, with the standard library's classes for \p{L} and \p{N}.
 _PIECES: Final = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
@@ -44,9 +48,15 @@ class Vocabulary:
 
     @classmethod
     def of(cls, size: int) -> "Vocabulary":
-        """The vocabulary of a model with so many tokens."""
+        """The vocabulary of a model with so many tokens.
+
+        Raises:
+            LoadError: it has too few for one of Whisper's vocabularies.
+        """
+        if size < _ENGLISH_SIZE:
+            raise LoadError(f"A vocabulary of {size} tokens is none of Whisper's: they have at least {_ENGLISH_SIZE}.")
         multilingual = size >= _MULTILINGUAL_SIZE
-        count = max(1, min(size - 51_765 - multilingual, len(_LANGUAGES)))
+        count = min(size - 51_765 - multilingual, len(_LANGUAGES))
         return cls(_texts("multilingual" if multilingual else "english"), tuple(_LANGUAGES[:count]), multilingual)
 
     @property
@@ -101,9 +111,8 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Text to token ids."""
-        ranks = _ranks("multilingual" if self.multilingual else "english")
-        data = text.encode("utf-8", "replace").decode("utf-8")
-        return [token for piece in _PIECES.findall(data) for token in _merge(piece.encode(), ranks)]
+        name = "multilingual" if self.multilingual else "english"
+        return [token for piece in _PIECES.findall(well_formed(text)) for token in _merged(piece, name)]
 
     def suppressed(self) -> list[int]:
         """Tokens that no transcript has: control tokens, and signs for what is not speech."""
@@ -137,11 +146,14 @@ def _ranks(name: str) -> dict[bytes, int]:
     return {token: rank for rank, token in enumerate(_texts(name))}
 
 
-def _merge(piece: bytes, ranks: dict[bytes, int]) -> list[int]:
-    parts = [piece[i : i + 1] for i in range(len(piece))]
+@functools.lru_cache(1 << 14)
+def _merged(piece: str, name: str) -> tuple[int, ...]:
+    """The tokens of a word, by byte-pair encoding."""
+    data, ranks = piece.encode(), _ranks(name)
+    parts = [data[i : i + 1] for i in range(len(data))]
     while len(parts) > 1:
         rank, index = min((ranks.get(parts[i] + parts[i + 1], len(ranks)), i) for i in range(len(parts) - 1))
         if rank == len(ranks):
             break
         parts[index : index + 2] = [parts[index] + parts[index + 1]]
-    return [ranks[part] for part in parts]
+    return tuple(ranks[part] for part in parts)
