@@ -1,6 +1,7 @@
 import json
 import random
 import re
+import time
 
 import pytest
 
@@ -248,3 +249,19 @@ def test_styles_by_template():
     assert style_of("<|start_header_id|>ipython") is LLAMA
     assert style_of("<start_of_turn>model") is GEMMA
     assert style_of("{{ messages }}") is LLAMA
+
+
+def test_arguments_are_json_or_no_call():
+    """Python's literals have an infinity, JSON has none; and nobody reads a hundred thousand brackets."""
+    infinite = "```tool_code\nset(volume=1e999)\n```"
+    assert split(GEMMA, infinite, 7) == (infinite, [])
+    deep = '<tool_call>{"name": "f", "arguments": "' + "[" * 100_000 + '"}</tool_call>'
+    assert split(HERMES, deep, 4096) == (deep, [])
+
+
+def test_a_fence_full_of_white_space_costs_no_time():
+    text = "```json\n" + " \n" * 4000 + "x"
+    started = time.process_time()
+    plain, calls = split(GEMMA, text, 16)
+    assert (plain, calls) == (text, [])
+    assert time.process_time() - started < 2

@@ -6,6 +6,7 @@ from typing import Literal
 State = Literal["value", "item", "key", "next_key", "string", "escape", "token", "colon", "after", "done"]
 
 _SPACE = " \t\n\r"
+_HEXADECIMAL = "0123456789abcdefABCDEF"
 _TOKEN = re.compile(r"true|false|null|-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -90,7 +91,7 @@ class JsonScanner:
     def _in_string(self, character: str) -> str:
         if self.state == "escape":
             self._escape += character
-            if self._escape[0] == "u" and len(self._escape) <= 5 and character in "u0123456789abcdefABCDEF":
+            if self._escape[0] == "u" and character in ("u" if self._escape == "u" else _HEXADECIMAL):
                 self.state = "escape" if len(self._escape) < 5 else "string"
             elif self._escape in tuple('"\\/bfnrt'):
                 self.state = "string"

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from llama_pajamas_run_core.text.stops import overlap
+
 
 @dataclass(frozen=True, slots=True)
 class ReasoningTags:
@@ -67,7 +69,7 @@ class ReasoningSplitter:
             return found.rstrip()
         # White space is held back too: before the closing tag it is dropped.
         stripped = self._held.rstrip()
-        keep = len(self._held) - len(stripped) or _overlap(self._held, self._tags.closing)
+        keep = len(self._held) - len(stripped) or overlap(self._held, self._tags.closing)
         end = len(self._held[: len(self._held) - keep].rstrip())
         shown, self._held = self._held[:end], self._held[end:]
         return shown
@@ -81,9 +83,3 @@ class ReasoningSplitter:
     def _release(self) -> str:
         held, self._held = self._held, ""
         return held
-
-
-def _overlap(text: str, marker: str) -> int:
-    """How many characters at the end of a text begin a marker."""
-    longest = min(len(marker) - 1, len(text))
-    return next((n for n in range(longest, 0, -1) if marker.startswith(text[-n:])), 0)

@@ -1,4 +1,4 @@
-"""Stop strings in a stream, across the borders of its pieces."""
+"""Stop strings and other markers in a stream, across the borders of its pieces."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ class StopMatcher:
             at, self.matched = min(found, key=lambda hit: hit[0])
             shown, self._held = self._held[:at], ""
             return shown
-        keep = max(self._overlap(stop) for stop in self._stops)
+        keep = max(overlap(self._held, stop) for stop in self._stops)
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return shown
 
@@ -35,7 +35,8 @@ class StopMatcher:
         shown, self._held = self._held, ""
         return shown
 
-    def _overlap(self, stop: str) -> int:
-        """How many characters at the end of the held text begin this stop string."""
-        longest = min(len(stop) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if stop.startswith(self._held[-n:])), 0)
+
+def overlap(text: str, marker: str) -> int:
+    """How many characters at the end of a text begin a marker that may go on in the next piece."""
+    longest = min(len(marker) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if marker.startswith(text[-n:])), 0)

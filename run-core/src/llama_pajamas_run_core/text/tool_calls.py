@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from llama_pajamas_run_core.text.json_scanner import JsonScanner
+from llama_pajamas_run_core.text.stops import overlap
 from llama_pajamas_run_core.types.chat import ToolCallDelta
 
 
@@ -109,7 +110,7 @@ class ToolCallSplitter:
             return True
         if self._fresh and self._held.isspace():  # before a call it is not worth showing
             return False
-        keep = max(_overlap(self._held, marker) for marker in self._markup.openers)
+        keep = max(overlap(self._held, marker) for marker in self._markup.openers)
         end = len(self._held) - keep
         if self._held[:end].strip():
             self._fresh = False
@@ -290,7 +291,7 @@ class _JsonCall:
         if self._quoted:
             if scanner.state == "after" and depth == 1:
                 inner = json.loads(scanner.string) if state == "string" else "{}"
-                if not isinstance(json.loads(inner or "{}"), dict):
+                if not _is_object(inner or "{}"):
                     raise ValueError("arguments are an object")
                 self._waiting, self._quoted, self._key = inner or "{}", False, ""
                 return self._begin() if self._name is not None else []
@@ -317,6 +318,13 @@ class _JsonCall:
             raise ValueError("a call needs a name")
         self._waiting = self._waiting or "{}"
         return self._begin()
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except RecursionError:
+        return False
 
 
 _ARGUMENTS: Final = ("arguments", "parameters", "args")
@@ -431,7 +439,7 @@ class _Fence:
         return self._json.finish()
 
 
-_JSON_BEGINS: Final = re.compile(r"\s*\[?\s*\{")
+_JSON_BEGINS: Final = re.compile(r"\s*+(?:\[\s*+)?\{")
 
 
 def _python_calls(code: str) -> list[_Event]:
@@ -442,11 +450,15 @@ def _python_calls(code: str) -> list[_Event]:
         if not calls:
             raise ValueError("no call")
         return [
-            (_dotted(call.func), json.dumps({_keyword(k): ast.literal_eval(k.value) for k in call.keywords}))
+            (_dotted(call.func), _as_json({_keyword(k): ast.literal_eval(k.value) for k in call.keywords}))
             for call in calls
         ]
     except (SyntaxError, TypeError, RecursionError, MemoryError):
         raise ValueError("not calls") from None
+
+
+def _as_json(arguments: dict[str, Any]) -> str:
+    return json.dumps(arguments, allow_nan=False)  # JSON has no infinity, Python's literals have
 
 
 def _calls_in(line: ast.stmt) -> list[ast.Call]:
@@ -500,9 +512,3 @@ _MARKUP: Final = {
     ToolStyle.LLAMA: _Markup(("<|python_tag|>",), _JsonCalls, "<|eom_id|>", bare=("{", "[")),
     ToolStyle.GEMMA: _Markup(("```tool_code\n", "```json\n", "```tool_call\n"), _Fence, bare=("{", "[")),
 }
-
-
-def _overlap(text: str, marker: str) -> int:
-    """How many characters at the end of a text begin a marker."""
-    longest = min(len(marker) - 1, len(text))
-    return next((n for n in range(longest, 0, -1) if marker.startswith(text[-n:])), 0)
