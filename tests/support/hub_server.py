@@ -58,6 +58,7 @@ class Hub:
         failures: the statuses with which the next downloads are refused.
         ranges: whether the storage serves parts of files.
         corrupt: whether the storage serves wrong bytes.
+        missing: how many bytes the storage lacks at the end of every file, without knowing it.
         requests: (method, path, Range header) of every request so far.
     """
 
@@ -67,6 +68,7 @@ class Hub:
     failures: list[int] = field(default_factory=list)
     ranges: bool = True
     corrupt: bool = False
+    missing: int = 0
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     @property
@@ -141,6 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.failures:
             self._answer(self.hub.failures.pop(0), b"", {})
             return
+        content = content[: len(content) - self.hub.missing]
         status, start = 200, 0
         if self.hub.ranges and (asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")):
             start = int(asked[1])

@@ -10,14 +10,15 @@ import gguf
 import numpy as np
 
 
-def write_gguf(path: Path, *, architecture: str = "llama", rows: int = 8, **extra: int) -> Path:
+def write_gguf(path: Path, *, architecture: str = "llama", rows: int = 8, **extra: int | str) -> Path:
     """A GGUF file with a few keys and two tensors; it is no model that runs."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(64)
     writer.add_token_list([f"token{index}" for index in range(20)])
     writer.add_token_scores([0.5] * 20)
     for key, value in extra.items():
-        writer.add_uint16(key.replace("_", "."), value)
+        add = writer.add_string if isinstance(value, str) else writer.add_uint16
+        add(key.replace("_", "."), value)
     writer.add_tensor("token_embd.weight", np.arange(rows * 32, dtype=np.float32).reshape(rows, 32))
     writer.add_tensor("output_norm.weight", np.ones(32, np.float16))
     writer.write_header_to_file()

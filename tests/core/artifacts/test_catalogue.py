@@ -109,6 +109,41 @@ def test_paths(empty, tmp_path):
     assert empty.default(Task.STT) is None
 
 
+def test_naming_a_path_derives_no_model(empty, tmp_path):
+    def derive():
+        raise AssertionError("it takes seconds")
+
+    empty.add(ModelEntry("m", Task.LLM, (Artifact("gguf", derive, 1),)))
+    assert empty.add_path(write_gguf(tmp_path / "m.gguf")).id == "m-2"
+
+
+def test_paths_that_come_at_once_get_names_of_their_own(empty, tmp_path):
+    paths = []
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+        paths.append(write_gguf(tmp_path / str(number) / "m.gguf"))
+    start = threading.Barrier(len(paths))
+
+    def add(path):
+        start.wait(5)
+        empty.add_path(path)
+
+    threads = [threading.Thread(target=add, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {one.artifact("gguf").materialize() for one in empty.entries()} == set(paths)
+
+
+def test_a_pulled_model_that_cannot_be_named_harms_nobody(empty, store, tmp_path, caplog):
+    pulled(store, tmp_path, "owner/name:my model")
+    pulled(store, tmp_path, "owner/other", aliases=("sp\u00e4t",))
+    pulled(store, tmp_path, "owner/good")
+    assert [one.id for one in empty.entries()] == ["owner/good"]
+    assert "owner/name:my model is left out" in caplog.text
+
+
 def test_paths_that_are_refused(empty, tmp_path):
     with pytest.raises(BadInput, match="There is no file"):
         empty.add_path(tmp_path / "absent.gguf")

@@ -127,7 +127,7 @@ def test_weights_beside_an_onnx_file(tmp_path):
     assert size_of(path) == path.stat().st_size + 132
 
 
-@pytest.mark.parametrize("place", ["../secret", "/etc/passwd", "a/../../b", "C:\\x", "..\\x"])
+@pytest.mark.parametrize("place", ["../secret", "/etc/passwd", "a/../../b", "C:\\x", "C:x", "..\\x", "\\x"])
 def test_weights_may_not_lie_outside(tmp_path, place):
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_bytes(external=(place, 0, 4)))
@@ -164,6 +164,25 @@ def test_safetensors_files(tmp_path):
     path.write_bytes(data.replace(b'"F32"', b'"F16"'))
     with pytest.raises(LoadError, match="contradicts itself"):
         identify(path)
+    endless = b'{"w":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,4]}}'
+    path.write_bytes(len(endless).to_bytes(8, "little") + endless + bytes(4))
+    with pytest.raises(LoadError, match="contradicts itself"):
+        identify(path)
+
+
+def test_json_that_nests_without_end(tmp_path):
+    """Python's reader of JSON gives up with an error of its own."""
+    deep = b'{"x":' + b"[" * 100_000
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(deep).to_bytes(8, "little") + deep)
+    with pytest.raises(LoadError, match="its header is no JSON"):
+        identify(path)
+    path.write_bytes(safetensors_bytes())
+    (tmp_path / "config.json").write_bytes(deep)
+    with pytest.raises(LoadError, match="config.json is no JSON"):
+        identify(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(onnx_bytes(metadata={"task": "detect"}))
+    assert vision_abilities(tmp_path / "model.onnx") == {"detect"}
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,6 @@ def test_split_models(tmp_path):
     second.write_bytes(second.read_bytes()[:-100])
     with pytest.raises(LoadError, match="m-00002-of-00002"):
         check_gguf(first)
+    write_gguf(first, split_no="first", split_count=2)
+    with pytest.raises(LoadError, match="its split.no is 'first'"):
+        check_gguf(first)

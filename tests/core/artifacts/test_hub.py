@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 import threading
 from collections import namedtuple
 
@@ -140,6 +141,38 @@ def test_a_connection_that_stays_broken(hub, store):
     assert store.manifests() == ()
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_storage_that_lacks_the_end_of_a_file(hub, store, ranges):
+    hub.missing, hub.ranges = 100, ranges
+    with pytest.raises(LoadError, match="broke while m-Q4_K_M.gguf was fetched: it ended early"):
+        pull(MODEL, store=store)
+    assert len(hub.downloads) < 20
+
+
+@pytest.mark.parametrize("commit", ["../../../evil", "", "main", "/etc"])
+def test_a_commit_may_not_lead_outside(hub, store, commit):
+    hub.repos[MODEL].commit = commit
+    with pytest.raises(LoadError, match="names no commit of owner/name"):
+        pull(MODEL, store=store)
+    assert not (store.root / ".partial").exists()
+
+
+def test_a_name_that_no_request_could_carry(hub, store, content):
+    """A model is asked for by what it was pulled as."""
+    hub.repos["o/v"] = Repo({"a model.gguf": content, "model-b.gguf": content})
+    with pytest.raises(BadInput, match="cannot be a model's name"):
+        pull("o/v:a model", store=store)
+    assert hub.downloads == []
+    assert pull("o/v", store=store).aliases == ()
+    assert [entry.id for entry in Catalogue(store=store, packages=False).entries()] == ["o/v"]
+
+
+def test_a_folder_that_may_not_be_written(hub, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/models cannot be written.*LLAMA_PAJAMAS_HOME"):
+        pull(MODEL, store=Store(tmp_path / "file" / "models"))
+
+
 def test_a_wrong_checksum(hub, store, content):
     hub.corrupt = True
     with pytest.raises(LoadError, match=r"m-Q4_K_M\.gguf of owner/name arrived damaged: its hash is .* instead of"):
@@ -253,6 +286,6 @@ def test_two_pulls_at_once_fetch_once(hub, store, content):
 
 
 def test_without_the_library(store, monkeypatch):
-    monkeypatch.setitem(module.sys.modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependency, match=r"huggingface-hub.*uv pip install"):
         pull(MODEL, store=store)

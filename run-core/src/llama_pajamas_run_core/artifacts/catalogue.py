@@ -95,13 +95,18 @@ class ModelEntry:
         raise BadInput(f"The model '{self.id}' is not available as {format}: it is {have}.", param="model")
 
 
+def is_id(id: str) -> bool:
+    """Whether a model may be called that."""
+    return ID_PATTERN.fullmatch(id) is not None and ".." not in id
+
+
 def check_id(id: str) -> str:
     """The id itself.
 
     Raises:
         BadInput: it cannot be a model's id.
     """
-    if not ID_PATTERN.fullmatch(id) or ".." in id:
+    if not is_id(id):
         raise BadInput(
             f"'{id[:80]}' cannot be a model's name.",
             hint="Use up to 201 letters, digits and . _ / : @ -, beginning with a letter or digit, without '..'.",
@@ -125,14 +130,14 @@ class Catalogue:
         self._packages = packages
         self._lock = threading.Lock()
         self._added: dict[str, ModelEntry] = {}
+        self._paths: dict[str, Path] = {}  # of those that were added by their path
         self._from_packages: dict[str, ModelEntry] | None = None
         self._from_store: tuple[tuple[Manifest, ...], dict[str, ModelEntry]] = ((), {})
 
     def add(self, entry: ModelEntry) -> ModelEntry:
         """Add a model; one of the same id is replaced."""
         with self._lock:
-            self._added.pop(entry.id, None)
-            self._added[entry.id] = entry
+            self._put(entry)
         return entry
 
     def add_path(self, path: str | PathLike[str], id: str | None = None) -> ModelEntry:
@@ -150,17 +155,26 @@ class Catalogue:
         found = identify(path)
         if found.task is None:
             raise BadInput(f"{path} is {found.label}, which no backend loads as it is.", hint=found.advice)
-        name = check_id(id) if id is not None else self._free_id(path)
         artifact = Artifact(found.name, lambda: path, size_of(path))
         created = int(path.stat().st_mtime)
         abilities = vision_abilities(path) if found.task is Task.VISION else frozenset[str]()
         about = f"{found.label} from {path.name}"
-        return self.add(ModelEntry(name, found.task, (artifact,), about, "user", created, abilities=abilities))
+        with self._lock:
+            name = self._free_id(path) if id is None else id
+            entry = ModelEntry(name, found.task, (artifact,), about, "user", created, abilities=abilities)
+            self._put(entry)
+            self._paths[name] = path
+        return entry
+
+    def _put(self, entry: ModelEntry) -> None:
+        self._added.pop(entry.id, None)
+        self._paths.pop(entry.id, None)
+        self._added[entry.id] = entry
 
     def _free_id(self, path: Path) -> str:
-        """An id made from a file's name; numbered where another path already has it."""
+        """An id made from a file's name; numbered where another model already has it."""
         name = _id_from(path)
-        taken = [id for id, entry in self._added.items() if entry.artifacts[0].materialize() != path]
+        taken = [id for id in self._added if self._paths.get(id) != path]
         return next(
             free
             for number in range(1, len(taken) + 2)
@@ -224,7 +238,12 @@ class Catalogue:
         manifests = self.store.manifests()
         known, entries = self._from_store
         if manifests is not known:  # the store gives the same tuple until something changes
-            entries = {manifest.id: self._entry(manifest) for manifest in manifests}
+            entries = {}
+            for manifest in manifests:
+                try:
+                    entries[manifest.id] = self._entry(manifest)
+                except BadInput as error:  # one that cannot be named must not take the others down
+                    _log.warning("model=%s is left out: %s", manifest.id, error)
             self._from_store = (manifests, entries)
         return entries
 

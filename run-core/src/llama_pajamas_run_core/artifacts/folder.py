@@ -20,7 +20,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
     if not isinstance(value, dict):
         raise LoadError(f"{path} is no JSON object.")

@@ -1,13 +1,12 @@
 """What a file or folder is, told from its bytes; names and extensions are not believed."""
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.artifacts.ggml import MAGIC as GGML_MAGIC
 from llama_pajamas_run_core.artifacts.ggml import check_ggml_whisper
 from llama_pajamas_run_core.artifacts.gguf import MAGIC as GGUF_MAGIC
@@ -245,13 +244,12 @@ def _onnx_folder(folder: Path) -> Format | None:
 
 def _is_whisper(folder: Path) -> bool:
     """Whether a folder holds Whisper's graphs: this project's, or those of Hugging Face's optimum."""
-    config_file = folder / "config.json"
     both = any(
         all(list(place.glob(pattern)) for pattern in pair)
         for place in (folder, folder / "onnx")
         for pair in (("encoder.onnx", "decoder.onnx"), ("encoder_model*.onnx", "decoder_model*.onnx"))
     )
-    return both and config_file.is_file() and _json_object(config_file).get("model_type") == "whisper"
+    return both and read_json(folder / "config.json").get("model_type") == "whisper"
 
 
 def _checkpoint_folder(folder: Path) -> Format | None:
@@ -259,7 +257,7 @@ def _checkpoint_folder(folder: Path) -> Format | None:
     shards = sorted(folder.glob("*.safetensors"))
     if not config_file.is_file() or not (shards or (folder / "weights.npz").is_file()):
         return None
-    config = _json_object(config_file)
+    config = read_json(config_file)
     metadata = [check_safetensors(shard) for shard in shards]
     if "n_mels" in config and "n_audio_state" in config:
         return MLX_WHISPER
@@ -268,16 +266,6 @@ def _checkpoint_folder(folder: Path) -> Format | None:
     writes = any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in config.get("architectures") or ())
     # Without the fast tokenizer's file, only the code of the model's authors could read its vocabulary.
     return HUGGING_FACE_LLM if writes and (folder / "tokenizer.json").is_file() else HUGGING_FACE
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{os.fspath(path)} is no JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{os.fspath(path)} is no JSON object.")
-    return value
 
 
 _FOLDERS: Final[tuple[Callable[[Path], Format | None], ...]] = (

@@ -115,7 +115,10 @@ def check_gguf(path: str | PathLike[str]) -> GGUFHeader:
     count = header.metadata.get("split.count", 0)
     if not isinstance(count, int) or count <= 1:
         return header
-    parts = _parts(path, count, int(header.metadata.get("split.no", 0)))
+    number = header.metadata.get("split.no", 0)
+    if not isinstance(number, int):
+        raise LoadError(f"{path} is a damaged GGUF file: its split.no is {number!r}.")
+    parts = _parts(path, count, number)
     for part in parts[1:]:
         _read(part)
     return GGUFHeader(header.version, header.architecture, header.metadata, header.tensors, parts)

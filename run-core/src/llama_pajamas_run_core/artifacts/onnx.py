@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Final
 
 from llama_pajamas_run_core.artifacts.reader import Reader, open_reader
@@ -87,7 +87,7 @@ def vision_abilities(path: str | PathLike[str]) -> frozenset[str]:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         words += [str(config.get(key, "")) for key in ("task", "model_type", "architectures")]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         pass
     found = {ability for sign, ability in _SIGNS if any(sign in word.lower() for word in words)}
     if "embed" in found and any("text" in graph.stem for graph in graphs):
@@ -99,7 +99,7 @@ def _engine_task(engine: Path) -> str:
     """What the record beside a TensorRT engine says that it does; "" where there is none."""
     try:
         return str(json.loads(engine.with_name(engine.name + ".json").read_text("utf-8"))["description"]["task"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -111,12 +111,8 @@ def looks_like_onnx(head: bytes) -> bool:
 
 
 def _check_file(model: Path, location: str, size: int) -> Path:
-    # Also on Linux a backslash or a drive is refused: the model may be meant to reach outside on another system.
-    if (
-        PurePosixPath(location).is_absolute()
-        or PureWindowsPath(location).drive
-        or ".." in PureWindowsPath(location).parts
-    ):
+    # As Windows reads it, which takes both slashes and has drives: the model may be meant to reach outside there.
+    if PureWindowsPath(location).anchor or ".." in PureWindowsPath(location).parts:
         raise LoadError(f"{model} keeps weights in {location!r}, outside its own folder, which is not allowed.")
     path = model.parent / location
     if not path.is_file():

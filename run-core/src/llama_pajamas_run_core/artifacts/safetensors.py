@@ -39,7 +39,7 @@ def check_safetensors(path: str | PathLike[str]) -> Mapping[str, str]:
         (length,) = reader.unpack(_U64, "the header's length")
         try:
             header = json.loads(reader.take(length, "the header"))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise reader.fail("its header is no JSON") from None
         if not isinstance(header, dict):
             raise reader.fail("its header is no JSON object")
@@ -60,7 +60,7 @@ def _check_tensor(reader: Reader, name: str, entry: Any) -> None:
         sound = 0 <= start <= stop and min(shape, default=0) >= 0
         wanted = prod(shape) * _BITS[kind] if kind in _BITS else None
         sound = sound and (wanted is None or wanted == (stop - start) * 8)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):  # JSON as Python reads it has an Infinity
         sound = False
     if not sound:
         raise reader.fail(f"the entry of the tensor {name[:80]} contradicts itself")

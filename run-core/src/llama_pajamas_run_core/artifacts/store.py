@@ -92,7 +92,7 @@ class Manifest:
                 tuple(StoredFile(file["path"], int(file["size"]), file["sha256"]) for file in fields["files"]),
                 int(fields["created"]), tuple(fields["aliases"]),
             )  # fmt: skip
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"it is no manifest: {error!r}") from error
 
 
@@ -124,10 +124,10 @@ class Store:
             UnknownModel: it was not pulled; the message lists what was.
         """
         manifests = self.manifests()
-        for names in ((lambda m: (m.id,)), (lambda m: m.aliases)):  # type: tuple[Callable[[Manifest], tuple[str, ...]], ...]
-            for manifest in manifests:
-                if id in names(manifest):
-                    return manifest
+        by_name = {name: manifest for manifest in reversed(manifests) for name in manifest.aliases}
+        by_name |= {manifest.id: manifest for manifest in manifests}
+        if id in by_name:
+            return by_name[id]
         pulled = tuple(manifest.id for manifest in manifests)
         hint = None if pulled else "No model was pulled yet."
         raise UnknownModel(id, available=pulled, hint=hint)
@@ -229,11 +229,6 @@ class Store:
         except (OSError, ValueError) as error:
             _log.warning("model=%s is left out: its manifest cannot be used: %s", folder.name, error)
             return None
-
-
-def stored_file(root: Path, path: Path, sha256: str) -> StoredFile:
-    """The record of a file that lies in a folder."""
-    return StoredFile(path.relative_to(root).as_posix(), path.stat().st_size, sha256)
 
 
 def now() -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, overload
 
 from fastapi import Depends, Request
 
-from llama_pajamas_run_core.artifacts.catalogue import ID_PATTERN, Catalogue, ModelEntry
+from llama_pajamas_run_core.artifacts.catalogue import Catalogue, ModelEntry, is_id
 from llama_pajamas_run_core.backends.llm import LLMBackend
 from llama_pajamas_run_core.backends.stt import STTBackend
 from llama_pajamas_run_core.backends.tts import TTSBackend
@@ -56,7 +56,7 @@ class Services:
         Raises:
             UnknownModel: there is none; the message lists those there are.
         """
-        if not ID_PATTERN.fullmatch(name) or ".." in name:
+        if not is_id(name):
             shown = "".join(c if c.isprintable() else "?" for c in name[:60].encode("ascii", "replace").decode())
             raise UnknownModel(shown, available=tuple(entry.id for entry in self.catalogue.entries()))
         return self.catalogue.get(name)

@@ -60,7 +60,7 @@ def described(graph: VisionGraph) -> Facts:
     if "model_type" in graph.config or "architectures" in graph.config:
         try:
             return _from_hugging_face(graph)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             raise LoadError(f"The configuration beside {graph.path} is damaged: {error}.") from error
     if DESCRIPTION in graph.metadata:
         return _from_metadata(graph)
@@ -96,7 +96,7 @@ def _from_metadata(graph: VisionGraph) -> Facts:
         config = json.loads(told) if isinstance(told, str) else told
         if not isinstance(config["input"], dict):
             raise ValueError("its input is no object")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LoadError(f"The description in {graph.path} is damaged: {error}.") from error
     return _from_config(replace(graph, config=config))
 
@@ -115,7 +115,7 @@ def _from_config(graph: VisionGraph) -> Facts:
             head=head_name(config["head"]),
             crop=part(given.get("crop", 1.0)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise LoadError(f"The config.json beside {graph.path} lacks or misstates {error}.") from error
 
 
@@ -134,7 +134,7 @@ def _from_ultralytics(graph: VisionGraph) -> Facts:
         labels = tuple(named)
         size = metadata.get("imgsz") or None
         height, width = (size, size) if size is None or isinstance(size, int) else (int(side) for side in size)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LoadError(f"The metadata in {graph.path} is damaged: {error}.") from error
     kind = _TASKS[task]
     facts = Facts(task=kind, labels=labels, size=(width, height) if width and height else None)
@@ -151,7 +151,7 @@ def _literal(text: Any) -> Any:
         return text  # an engine's metadata are JSON
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
 
 

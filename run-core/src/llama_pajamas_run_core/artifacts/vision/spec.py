@@ -231,10 +231,7 @@ def _override(facts: Facts, options: Options) -> None:
     if options.labels is not None:
         facts.labels = _labels(options.labels)
     if options.size is not None:
-        width, height = (options.size, options.size) if isinstance(options.size, int) else options.size
-        if min(width, height) < 1:
-            raise BadInput(f"size must be positive, not {options.size}.", param="size")
-        facts.size = (width, height)
+        facts.size = _size(options.size)
     if options.resize is not None:
         if options.resize not in RESIZES:
             raise BadInput(f"resize must be letterbox, stretch or crop, not '{options.resize}'.", param="resize")
@@ -244,8 +241,19 @@ def _override(facts: Facts, options: Options) -> None:
         facts.std = facts.std if options.std is None else triple("std", options.std)
         facts.head = facts.head if options.head is None else head_name(options.head)
         facts.crop = facts.crop if options.crop is None else part(options.crop)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise BadInput(f"{error}.") from error
+
+
+def _size(given: Any) -> tuple[int, int]:
+    sides = (given, given) if isinstance(given, int) else given
+    try:
+        width, height = (int(side) for side in sides)
+    except (TypeError, ValueError):
+        width = height = 0
+    if isinstance(sides, str) or min(width, height) < 1:
+        raise BadInput(f"size must be one positive number or two, width and height, not {given!r}.", param="size")
+    return width, height
 
 
 def _labels(given: Sequence[str] | str | Path) -> tuple[str, ...]:
