@@ -174,7 +174,8 @@ def test_psutils_errors_are_reasons():
 
     process = SimpleNamespace(memory_info=fail)
     reading = HostSampler(SimpleNamespace(Process=lambda: process, cpu_times=fail, virtual_memory=fail)).read()
-    assert reading.missing["shares"] == reading.missing["of_process"] == "PermissionError: no"
+    missing = ("utilization", "process_memory", "process_utilization")
+    assert {name: reading.missing[name] for name in missing} == dict.fromkeys(missing, "PermissionError: no")
 
 
 def test_this_machine():

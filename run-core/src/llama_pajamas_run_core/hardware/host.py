@@ -36,11 +36,15 @@ class HostSampler:
             if not sys.platform.startswith("linux"):
                 missing |= dict.fromkeys(("memory", "memory_used"), reason)
         values: dict[str, Any] = {}
-        for read in (self._memory, self._shares, self._of_process):
+        for read, names in (
+            (self._memory, ("memory", "memory_used")),
+            (self._shares, ("utilization",)),
+            (self._of_process, ("process_memory", "process_utilization")),
+        ):
             try:
                 values |= read()
             except Exception as error:  # psutil's errors and those of odd systems; a reading never fails
-                missing[read.__name__.removeprefix("_")] = f"{type(error).__name__}: {error}"
+                missing |= dict.fromkeys(names, f"{type(error).__name__}: {error}")
         return HostReading(**values, missing=missing)
 
     def _memory(self) -> dict[str, Any]:
