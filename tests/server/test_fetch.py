@@ -1,8 +1,11 @@
 """Fetching URLs that strangers wrote."""
 
+import contextlib
 import http.server
+import ipaddress
 import socket
 import threading
+import time
 
 import pytest
 
@@ -30,6 +33,12 @@ REFUSED = [
     "http://[fe80::1]/",
     "http://[fd00::1]/",
     "http://[2002:7f00:1::]/",
+    "http://[64:ff9b::7f00:1]:{port}/ok",
+    "http://[64:ff9b::169.254.169.254]/",
+    "http://[64:ff9b:1::7f00:1]/",
+    "http://[fec0::1]/",
+    "http://[::127.0.0.1]:{port}/ok",
+    "http://[ff02::1]/",
     "http://allowed.example\\@127.0.0.1:{port}/ok",
     "http://allowed.example@127.0.0.1:{port}/ok",
     "http://allowed.example\t@127.0.0.1:{port}/ok",
@@ -59,8 +68,23 @@ def server():
                 self.end_headers()
                 return
             self.send_response(200)
+            if self.path == "/cut":
+                self.send_header("Content-Length", "5")
+            if self.path in ("/drip", "/drip-body"):
+                self.drip()
+                return
             self.end_headers()
             self.wfile.write(b"x" * (5000 if self.path == "/large" else 3))
+
+        def drip(self):
+            """A header, or a body, that goes on for a minute."""
+            self.flush_headers()
+            if self.path == "/drip-body":
+                self.wfile.write(b"\r\n")
+            with contextlib.suppress(OSError):
+                for _ in range(600):
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
 
         def log_message(self, *_):
             pass
@@ -117,6 +141,25 @@ def test_redirects_are_not_followed(public):
 def test_a_long_answer_is_cut_off(public):
     with pytest.raises(TooLarge):
         fetch(f"{public}/large", limit=1000, param="image")
+
+
+@pytest.mark.parametrize("path", ["/drip", "/drip-body"])
+def test_a_server_that_drips_is_left(public, path, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.5)
+    start = time.monotonic()
+    with pytest.raises(BadInput, match="too long"):
+        fetch(f"{public}{path}", limit=1000, param="image")
+    assert 0.4 < time.monotonic() - start < 3
+
+
+def test_half_a_file_is_none(public):
+    with pytest.raises(BadInput, match="cannot be read"):
+        fetch(f"{public}/cut", limit=1000, param="image")
+
+
+@pytest.mark.parametrize("text", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"])
+def test_public_addresses_are_reached_from_any_network(text):
+    assert module._public(ipaddress.ip_address(text))
 
 
 def test_nothing_is_fetched_unless_it_is_allowed(server):
