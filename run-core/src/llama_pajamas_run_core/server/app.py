@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from llama_pajamas_run_core import __version__
-from llama_pajamas_run_core.errors import Busy, PajamasError
+from llama_pajamas_run_core.errors import Busy
 from llama_pajamas_run_core.hardware.monitor import Monitor
 from llama_pajamas_run_core.pool import ModelPool
 from llama_pajamas_run_core.server import errors
@@ -77,7 +77,7 @@ def create_app(
     app.state.endpoints = sorted(_endpoints())
     errors.install(app)
     # The last one added is the outermost.
-    app.add_middleware(BodyGuard, limit=settings.limits.body)
+    app.add_middleware(BodyGuard, limit=settings.limits.body, patience=settings.request_timeout)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.cors_origins:
         app.add_middleware(
@@ -104,7 +104,7 @@ async def _preload(services: Services) -> None:
     for name in services.settings.preload:
         try:
             await _load(services, name)
-        except PajamasError as error:
+        except Exception as error:
             _log.error("preloading %s failed: %s", name, error)
             services.trouble = str(errors.describe(error)["error"]["message"])
             return

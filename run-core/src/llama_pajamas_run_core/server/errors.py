@@ -1,5 +1,6 @@
 """Errors on the wire: OpenAI's shape, and the one table that gives each of our errors its status."""
 
+import itertools
 import logging
 import math
 import re
@@ -31,6 +32,10 @@ class Forbidden(errors.UserError):
 
 class NotFound(errors.UserError):
     """There is no such thing at this address."""
+
+
+class TooSlow(errors.UserError):
+    """A request's body does not come."""
 
 
 class Overtime(errors.RuntimeFault):
@@ -73,6 +78,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     Forbidden: Row(403, _INVALID, "forbidden"),
     NotFound: Row(404, _INVALID, "not_found"),
     errors.UnknownModel: Row(404, _INVALID, "model_not_found"),
+    TooSlow: Row(408, _INVALID, "timeout"),
     errors.ContextTooLong: Row(400, _INVALID, "context_length_exceeded"),
     errors.TooLarge: Row(413, _INVALID, "too_large"),
     errors.Unsupported: Row(400, _INVALID, "unsupported"),
@@ -133,6 +139,8 @@ def respond(error: BaseException) -> Json:
         headers["x-should-retry"] = "false"
     if row.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if row.status == 408:
+        headers["Connection"] = "close"  # or the rest of the request would be taken for the next one
     return Json(describe(error), row.status, headers)
 
 
@@ -195,7 +203,7 @@ def _place(error: Mapping[str, Any], body: Any) -> tuple[list[str | int], tuple[
     if location[:1] and location[0] in ("body", "query", "path", "header"):
         location = location[1:]
     if not isinstance(body, (dict, list)):
-        return (location if all(isinstance(part, str) for part in location) else []), ()
+        return list(itertools.takewhile(lambda part: isinstance(part, str), location)), ()
     place: list[str | int] = []
     members: list[str | int] = []
     current = body

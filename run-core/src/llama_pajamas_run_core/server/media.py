@@ -65,7 +65,7 @@ def media_bytes(source: str, settings: Settings, *, param: str) -> bytes:
         if not settings.fetch_media:
             raise BadInput(
                 "This server does not fetch URLs.",
-                hint="Send the file itself as a data URL (data:image/png;base64,...).",
+                hint="Send the file itself as a data URL (data:image/png;base64,...), or start it with --fetch-media.",
                 param=param,
             )
         return fetch(source, limit=settings.limits.upload, param=param)

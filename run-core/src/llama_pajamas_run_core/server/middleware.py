@@ -1,18 +1,20 @@
 """What happens to every request before its route sees it. Plain ASGI: nothing here buffers a stream."""
 
+import asyncio
 import hmac
 import logging
 import re
 import time
 import uuid
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_pajamas_run_core import errors
-from llama_pajamas_run_core.server.errors import Forbidden, Unauthorized, respond
+from llama_pajamas_run_core.server.errors import Forbidden, TooSlow, Unauthorized, respond
 from llama_pajamas_run_core.server.metrics import Metrics
 from llama_pajamas_run_core.server.settings import Settings
 from llama_pajamas_run_core.server.wire import Json
@@ -23,6 +25,10 @@ _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 #: What anybody may ask for: it says no more than that the server lives.
 _PUBLIC = frozenset({"/", "/health", "/ready"})
+#: Seconds without a piece of a body after which the rest of it is no longer waited for.
+_SILENCE: Final = 30.0
+#: Digits that the length of a body may have at the most: Python refuses to read thousands of them.
+_DIGITS: Final = 20
 
 
 class Envelope:
@@ -78,7 +84,7 @@ class HostGuard:
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
         self._hosts = settings.hosts
-        self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
+        self._origins = frozenset(settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (problem := self._problem(scope["method"], Headers(scope=scope))) is not None:
@@ -91,15 +97,15 @@ class HostGuard:
         if self._hosts is not None and _name(host) not in self._hosts:
             return Forbidden(
                 "The server is not called by this name.",
-                hint="Use localhost, or list the name in the setting allowed_hosts.",
+                hint="Use localhost, or let the server answer to the name (--allow-host).",
             )
         origin = headers.get("origin")
         if origin is None or method in ("GET", "HEAD", "OPTIONS") or "*" in self._origins:
             return None
-        if urlsplit(origin).netloc.lower() == host.lower() or origin.lower() in self._origins:
+        if origin.lower() in self._origins or _address(origin) == host.lower():
             return None
         return Forbidden(
-            "Pages of this origin may not call the server.", hint="List the origin in the setting cors_origins."
+            "Pages of this origin may not call the server.", hint="Let the server take the origin's (--cors)."
         )
 
 
@@ -126,7 +132,7 @@ class KeyGuard:
         scheme, _, key = header.partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             return Unauthorized("An API key is needed: send 'Authorization: Bearer YOUR_KEY'.", code=None)
-        given = key.strip().encode("utf-8", "surrogateescape")
+        given = key.strip().encode("latin-1")  # the bytes that were sent
         # All are compared, so that the time taken tells nothing.
         if not any([hmac.compare_digest(given, known) for known in self._keys]):
             return Unauthorized("The API key is not known to this server.", code="invalid_api_key")
@@ -134,11 +140,18 @@ class KeyGuard:
 
 
 class BodyGuard:
-    """Stops reading a body that is longer than allowed, whatever its header says."""
+    """Stops reading a body that is longer than allowed, whatever its header says, or that does not come.
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+    Args:
+        app: what reads the body.
+        limit: bytes that it may have.
+        patience: seconds in which all of it has to come.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, patience: float) -> None:
         self._app = app
         self._limit = limit
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -147,31 +160,22 @@ class BodyGuard:
         if (refusal := self._refusal(Headers(scope=scope))) is not None:
             await refusal(scope, receive, send)
             return
-        read = 0
-        exceeded = started = False
-
-        async def count() -> Message:
-            nonlocal read, exceeded
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._limit:
-                exceeded = True
-                raise errors.TooLarge("The request's body is too large.")
-            return message
+        body = _Body(receive, self._limit, self._patience)
+        started = False
 
         async def out(message: Message) -> None:
             nonlocal started
-            if exceeded and not started:
+            if body.exceeded and not started:
                 return  # whatever the route made of the error: the reply is below
             started = True
             await send(message)
 
         try:
-            await self._app(scope, count, out)
+            await self._app(scope, body.receive, out)
         except errors.TooLarge:
-            if not exceeded or started:
+            if not body.exceeded or started:
                 raise
-        if exceeded and not started:
+        if body.exceeded and not started:
             await self._too_large()(scope, receive, send)
 
     def _refusal(self, headers: Mapping[str, str]) -> Json | None:
@@ -179,10 +183,46 @@ class BodyGuard:
         if headers.get("content-encoding", "identity").lower() != "identity":
             return _closing(415, "Compressed request bodies are not read; send the body as it is.")
         length = headers.get("content-length", "0")
-        return self._too_large() if not length.isdigit() or int(length) > self._limit else None
+        sane = length.isdecimal() and len(length) <= _DIGITS
+        return None if sane and int(length) <= self._limit else self._too_large()
 
     def _too_large(self) -> Json:
         return _closing(413, f"The request's body is larger than {self._limit // 2**20} MiB.")
+
+
+class _Body:
+    """One request's body on its way in.
+
+    Attributes:
+        exceeded: whether it was longer than allowed.
+    """
+
+    def __init__(self, receive: Receive, limit: int, patience: float) -> None:
+        self._receive = receive
+        self._left = limit
+        self._end = time.monotonic() + patience
+        self._whole = self.exceeded = False
+
+    async def receive(self) -> Message:
+        """The next piece.
+
+        Raises:
+            TooLarge: all of it together is too long.
+            TooSlow: it does not come in time.
+        """
+        if self._whole:
+            return await self._receive()  # what may come yet is that the client leaves
+        try:
+            async with asyncio.timeout(max(min(_SILENCE, self._end - time.monotonic()), 0)):
+                message = await self._receive()
+        except TimeoutError:
+            raise TooSlow("The rest of the request's body did not come in time.") from None
+        self._whole = not message.get("more_body", False)
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.exceeded = True
+            raise errors.TooLarge("The request's body is too large.")
+        return message
 
 
 def _closing(status: int, message: str) -> Json:
@@ -190,6 +230,14 @@ def _closing(status: int, message: str) -> Json:
     code = "too_large" if status == 413 else "unsupported_media_type"
     body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
     return Json(body, status, {"Connection": "close"})
+
+
+def _address(origin: str) -> str | None:
+    """The host and port of an origin; None where it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

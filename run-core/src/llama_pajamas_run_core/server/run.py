@@ -13,6 +13,7 @@ from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.hardware.monitor import Monitor
 from llama_pajamas_run_core.pool import ModelPool
 from llama_pajamas_run_core.server.app import REQUESTS_SHARE, create_app
+from llama_pajamas_run_core.server.connection import Connection
 from llama_pajamas_run_core.server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Server:
         self._socket = bind(self.settings.host, self.settings.port)
         config = uvicorn.Config(
             create_app(pool=pool, settings=self.settings, monitor=monitor),
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="on",
             access_log=False,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from llama_pajamas_run_core.codecs.limits import DEFAULT_LIMITS
 from llama_pajamas_run_core.codecs.limits import Limits as DecodeLimits
+from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.hardware.thresholds import Thresholds
 
 #: What a stream sends during silence: an SSE comment, an empty chunk, or nothing.
@@ -36,14 +37,14 @@ class Settings:
     Attributes:
         host: the address it listens on.
         port: the port it listens on; 0 takes a free one.
-        api_keys: a request must carry one of them as a bearer token; none are asked for when empty.
+        api_keys: a request must carry one of them as a bearer token; none are asked for where there are none.
         insecure: listen beyond this machine without an API key.
         cors_origins: origins whose pages may call the server ("https://app.example"); "*" allows all.
-        allowed_hosts: names by which the server may be called, against DNS rebinding; None stands for the loopback
-            names when it listens on loopback, and for any otherwise.
+        allowed_hosts: the only names by which the server may be called, against DNS rebinding; None stands for the
+            loopback names when it listens on loopback, and for any otherwise.
         sse_keep_alive: what a stream sends during silence.
         sse_silence: seconds of silence after which it does.
-        request_timeout: seconds that one request may take in all.
+        request_timeout: seconds that a request's body may take to come, and again the work on it.
         queue_timeout: seconds that a request may wait for its model, loading included.
         drain_timeout: seconds that running requests get when the server stops.
         fetch_media: whether pictures and sounds may be given as http(s) URLs, which the server then fetches.
@@ -73,6 +74,17 @@ class Settings:
     docs: bool = True
     limits: Limits = field(default_factory=Limits)
     preload: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """See that the keys can be used, and write the origins as browsers do.
+
+        Raises:
+            BadInput: a key is empty or has spaces around it, which a header cannot carry.
+        """
+        if any(not key or key != key.strip() for key in self.api_keys):
+            raise BadInput("An API key is empty or has spaces around it, so that no client could send it.")
+        origins = tuple(origin.strip().lower().rstrip("/") for origin in self.cors_origins)
+        object.__setattr__(self, "cors_origins", origins)
 
     @property
     def loopback(self) -> bool:
