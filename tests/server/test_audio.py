@@ -12,7 +12,9 @@ import pytest
 
 from llama_pajamas_run_core.codecs.audio import decode_audio
 from llama_pajamas_run_core.codecs.limits import Limits as DecodeLimits
+from llama_pajamas_run_core.server.schemas.languages import language_code, language_name
 from llama_pajamas_run_core.server.settings import Limits, Settings
+from llama_pajamas_run_core.whisper.vocabulary import _LANGUAGES as whisper_languages
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +92,15 @@ async def test_translation_and_language(client, wav):
         assert reply.json()["language"] == "english"
 
 
+def test_every_language_of_whisper_has_its_name():
+    for code in whisper_languages:
+        name = language_name(code)
+        assert name != code
+        assert language_code(name) == language_code(code) == code
+    assert language_name("ht") == "haitian creole"
+    assert (language_code("pt_BR"), language_code(" zh-TW"), language_code("Klingon")) == ("pt", "zh", "klingon")
+
+
 async def test_silence_is_no_text(client, wav):
     silence = wav[:44] + b"\0" * (len(wav) - 44)
     reply = await hear(client, silence)
@@ -106,6 +117,7 @@ async def test_silence_is_no_text(client, wav):
         ({"temperature": "hot"}, "temperature"),
         ({"response_format": "xml"}, "response_format"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities"),
+        ({"timestamp_granularities[]": "letter"}, "timestamp_granularities[]"),
         ({"stream": "true", "response_format": "srt"}, "response_format"),
         ({"model": "echo"}, "model"),
     ],

@@ -2,10 +2,14 @@
 
 import asyncio
 import re
+import threading
 
+import httpx
 import pytest
 
+from llama_pajamas_run_core.artifacts.store import Manifest, StoredFile
 from llama_pajamas_run_core.server.settings import Settings
+from llama_pajamas_run_core.types.tasks import Task
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +55,60 @@ async def test_models_of_packages_are_not_deleted(client):
     assert "not pulled" in response.json()["error"]["message"]
 
 
+@pytest.fixture
+def pull(tmp_path):
+    """Puts a model into the store of a client's server."""
+
+    def put(client, id):
+        files = tmp_path / "files"
+        files.mkdir()
+        (files / "model.gguf").write_bytes(b"abc")
+        listed = (StoredFile("model.gguf", 3, "0" * 64),)
+        manifest = Manifest(id, "team/made", "c" * 40, "gguf", Task.LLM, "model.gguf", listed, 7)
+        store = services(client).catalogue.store
+        store.put(manifest, files)
+        return store
+
+    return put
+
+
+def services(client):
+    return client._transport.app.state.services
+
+
+async def test_a_pulled_model_is_deleted(client, pull):
+    store = pull(client, "team/made")
+    assert (await client.post("/v1/completions", json={"model": "team/made", "prompt": "x"})).status_code == 200
+    response = await client.delete("/v1/models/team/made")
+    assert response.json() == {"id": "team/made", "object": "model", "deleted": True}
+    assert store.manifests() == ()
+    assert services(client).pool.status() == ()
+    assert (await client.delete("/v1/models/team/made")).status_code == 404
+
+
+async def test_from_elsewhere_a_model_is_only_deleted_with_a_key(make_client, pull):
+    for settings, status in ((Settings(), 403), (Settings(api_keys=("key",)), 200)):
+        client = await make_client(settings)
+        store = pull(client, "made")
+        transport = httpx.ASGITransport(client._transport.app, client=("192.0.2.7", 1234))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as stranger:
+            response = await stranger.delete("/v1/models/made", headers={"Authorization": "Bearer key"})
+        assert response.status_code == status
+        assert len(store.manifests()) == (status == 403)
+
+
+async def test_the_list_waits_for_no_decoding(client):
+    ended = threading.Event()
+    decoding = [asyncio.create_task(services(client).workers.decode(ended.wait)) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    try:
+        response = await asyncio.wait_for(client.get("/v1/models"), 2)
+        assert response.status_code == 200
+    finally:
+        ended.set()
+    assert await asyncio.gather(*decoding) == [True] * 4
+
+
 async def test_a_model_that_cannot_run_here_says_why(make_client, monkeypatch):
     from llama_pajamas_run_core.errors import Unsupported
     from llama_pajamas_run_core.pool import ModelPool
@@ -91,6 +149,20 @@ async def test_a_failed_preload_is_told(make_client):
     response = await client.get("/ready")
     assert response.status_code == 503
     assert "broken" in response.json()["error"]["message"]
+
+
+async def test_a_preload_that_nobody_foresaw_is_told(make_client, monkeypatch):
+    from llama_pajamas_run_core.pool import ModelPool
+
+    async def broken(self, name, **how):
+        raise RuntimeError("segmentation fault at 0x7f00")
+
+    monkeypatch.setattr(ModelPool, "load", broken)
+    client = await make_client(Settings(preload=("echo",)))
+    await asyncio.sleep(0.05)
+    response = await client.get("/ready")
+    assert response.status_code == 503
+    assert response.json()["error"]["message"] == "The server failed to handle the request."
 
 
 async def test_metrics(make_client):

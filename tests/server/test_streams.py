@@ -44,6 +44,16 @@ async def test_tokens_are_sent_as_they_come(make_live):
     assert max(gaps) < 0.5 * (times[-1] - times[0])
 
 
+async def test_an_event_is_one_line_by_every_count(make_client):
+    client = await make_client()
+    text = "one\u2028two three\x85four five\u2029six"
+    response = await client.post(CHAT, json=ask(text, stream=True))
+    lines = response.text.splitlines()  # unlike JSON, takes more characters than \n for the end of a line
+    assert all(line == "" or line.startswith("data: ") for line in lines)
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == text
+
+
 async def test_silence_is_broken_by_a_comment(make_live):
     live = make_live(Settings(port=0, sse_silence=0.05), options={"echo": {"pace": 0.12, "load_seconds": 0.2}})
     async with httpx.AsyncClient(base_url=live.url) as client:

@@ -57,20 +57,26 @@ class _Threads:
 
 
 class Workers:
-    """Two bounded sets of threads: long decoding cannot take those that models need, nor the other way round.
+    """Bounded sets of threads: long decoding cannot take those that models need, nor the other way round.
 
     Args:
         codecs: how many files are decoded or encoded at once.
         models: how many calls into backends block at once.
+        files: how many questions about files and folders are answered at once; they wait for neither of the others.
     """
 
-    def __init__(self, *, codecs: int = 2, models: int = 32) -> None:
+    def __init__(self, *, codecs: int = 2, models: int = 32, files: int = 2) -> None:
         self._codecs = _Threads(codecs, "codec")
         self._models = _Threads(models, "model")
+        self._files = _Threads(files, "files")
 
     async def decode(self, function: Callable[[], T]) -> T:
         """Run a codec's work on a thread."""
         return await asyncio.wrap_future(self._codecs.submit(function))
+
+    async def look(self, function: Callable[[], T]) -> T:
+        """See what there is on disk, or delete some of it, on a thread."""
+        return await asyncio.wrap_future(self._files.submit(function))
 
     async def call(self, function: Callable[[], T], *, discard: Callable[[T], None] | None = None) -> T:
         """Run a backend's work on a thread.
@@ -139,6 +145,7 @@ class Workers:
         """Take no more work. Does not wait for what is running."""
         self._codecs.close()
         self._models.close()
+        self._files.close()
 
 
 def _discard(done: Future[T], discard: Callable[[T], None]) -> None:

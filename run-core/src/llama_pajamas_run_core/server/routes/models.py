@@ -18,14 +18,14 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 @router.get("")
 async def list_models(services: Served) -> Response:
     """All models. Waits for no model."""
-    return Json(await services.workers.decode(lambda: {"object": "list", "data": _all(services)}))
+    return Json(await services.workers.look(lambda: {"object": "list", "data": _all(services)}))
 
 
 @router.get("/{model:path}")
 async def get_model(model: str, services: Served) -> Response:
     """One model."""
     entry = services.model(model)
-    return Json(await services.workers.decode(lambda: _one(services, entry, _states(services))))
+    return Json(await services.workers.look(lambda: _one(services, entry, _states(services))))
 
 
 @router.delete("/{model:path}")
@@ -39,7 +39,7 @@ async def delete_model(model: str, request: Request, services: Served) -> Respon
     if entry.id not in {manifest.id for manifest in store.manifests()}:
         raise BadInput(f"The model '{entry.id}' was not pulled; it belongs to an installed package.", param="model")
     await services.pool.unload(entry.id)
-    await services.workers.decode(lambda: store.remove(entry.id))
+    await services.workers.look(lambda: store.remove(entry.id))
     return Json({"id": entry.id, "object": "model", "deleted": True})
 
 

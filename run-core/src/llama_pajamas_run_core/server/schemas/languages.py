@@ -10,9 +10,9 @@ is icelandic hy armenian ne nepali mn mongolian bs bosnian kk kazakh sq albanian
 pa punjabi si sinhala km khmer sn shona yo yoruba so somali af afrikaans oc occitan ka georgian be belarusian tg tajik
 sd sindhi gu gujarati am amharic yi yiddish lo lao uz uzbek fo faroese tk turkmen nn nynorsk mt maltese sa sanskrit
 lb luxembourgish my myanmar bo tibetan tl tagalog mg malagasy as assamese tt tatar haw hawaiian ln lingala ha hausa
-ba bashkir jw javanese su sundanese yue cantonese
+ba bashkir jw javanese su sundanese yue cantonese ps pashto ht haitian_creole
 """
-_NAMES = _TABLE.split()
+_NAMES = [word.replace("_", " ") for word in _TABLE.split()]
 _BY_CODE = dict(zip(_NAMES[::2], _NAMES[1::2], strict=True))
 _BY_NAME = {name: code for code, name in _BY_CODE.items()}
 
@@ -23,6 +23,6 @@ def language_name(code: str) -> str:
 
 
 def language_code(text: str) -> str:
-    """The ISO 639-1 code of a language given by code ("en", "en-US") or name ("English")."""
+    """The ISO 639-1 code of a language given by code ("en", "en-US", "en_US") or name ("English")."""
     text = text.strip().lower()
-    return _BY_NAME.get(text, text.split("-")[0])
+    return _BY_NAME.get(text, text.replace("_", "-").partition("-")[0])
