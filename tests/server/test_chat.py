@@ -7,6 +7,7 @@ import json
 import pytest
 from jsonschema import validate
 
+from llama_pajamas_run_core.server.schemas.json_schema import check_schema
 from llama_pajamas_run_core.server.settings import Limits, Settings
 
 pytestmark = pytest.mark.anyio
@@ -235,6 +236,16 @@ async def test_response_formats(client):
     assert isinstance(json.loads(reply["choices"][0]["message"]["content"]), dict)
     reply = (await client.post(PATH, json=ask("x", response_format={"type": "text"}))).json()
     assert reply["choices"][0]["message"]["content"] == "x"
+
+
+def test_references_within_a_schema():
+    target = {"type": "string"}
+    schema = {"$defs": {"a/b": target, "list": {"anyOf": [target, {"type": "null"}]}}}
+    for good in ("#", "#/$defs/a~1b", "#/$defs/list/anyOf/1"):
+        assert check_schema({**schema, "properties": {"x": {"$ref": good}}})
+    for bad in ("#/$defs/c", "#/$defs/list/anyOf/2", "#/$defs/list/anyOf/-1", "#anchor", "other.json", "", 5):
+        with pytest.raises(ValueError, match="'\\$ref' points .* at properties.x"):
+            check_schema({**schema, "properties": {"x": {"$ref": bad}}})
 
 
 async def test_logprobs(client):

@@ -66,11 +66,14 @@ def _inner(schema: Mapping[str, Any], at: str) -> Iterator[tuple[str, Any]]:
 def _check_reference(reference: Any, root: Mapping[str, Any], at: str) -> None:
     if reference is None:
         return
-    if not isinstance(reference, str) or not reference.startswith("#"):
+    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         raise ValueError(f"'$ref' points within the schema, as #/$defs/NAME{at}")
     found: Any = root
-    for step in reference.lstrip("#").strip("/").split("/") if reference != "#" else ():
+    for step in reference.split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, dict) or step not in found:
+        if isinstance(found, dict) and step in found:
+            found = found[step]
+        elif isinstance(found, list) and step.isdecimal() and len(step) < 9 and int(step) < len(found):
+            found = found[int(step)]
+        else:
             raise ValueError(f"'$ref' points at nothing: {reference[:100]}{at}")
-        found = found[step]
