@@ -7,7 +7,8 @@ from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.server.feed import while_connected
 from llama_pajamas_run_core.server.generate import complete, deltas
 from llama_pajamas_run_core.server.media import read_audio, read_image
-from llama_pajamas_run_core.server.schemas.chat import ChatReply, ChatRequest
+from llama_pajamas_run_core.server.schemas.chat import ChatRequest
+from llama_pajamas_run_core.server.schemas.chat_reply import ChatReply
 from llama_pajamas_run_core.server.services import Served, Services
 from llama_pajamas_run_core.server.sse import respond_with_events
 from llama_pajamas_run_core.server.wire import Json

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_core.server.schemas.base import Int, new_id, one_by_one, total, usage_of
-from llama_pajamas_run_core.server.schemas.chat import Sampling
+from llama_pajamas_run_core.server.schemas.sampling import Sampling
 from llama_pajamas_run_core.server.wire import finite
 from llama_pajamas_run_core.types.chat import Completion, Delta, GenerationRequest, TokenLogprob, Usage
 
