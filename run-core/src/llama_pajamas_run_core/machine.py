@@ -137,7 +137,8 @@ class Machine:
 
         Args:
             runtime: prefer this runtime.
-            memory_budget: bytes that loaded models may take; four fifths of the memory that is free now if None.
+            memory_budget: bytes of the host's memory that loaded models may take; four fifths of what is free now if
+                None.
             settings: further arguments of :class:`ModelPool`.
         """
         if memory_budget is None:

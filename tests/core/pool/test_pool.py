@@ -10,11 +10,13 @@ from llama_pajamas_run_core.backends.base import Backend
 from llama_pajamas_run_core.errors import BadInput, Busy, LoadError, OutOfMemory, UnknownModel
 from llama_pajamas_run_core.pool import FailedLoad, Plan, SelectionPlanner
 from llama_pajamas_run_core.runtimes.info import RuntimeState
-from llama_pajamas_run_core.testing.fakes import FAKE_RUNTIME, FakeBatchLLM, FakeLLM, fake_entry
+from llama_pajamas_run_core.testing.fakes import FAKE_RUNTIME, FakeBatchLLM, FakeLLM, fake_entry, fake_planner
 from llama_pajamas_run_core.types.hardware import HardwareProfile, Processor
 from llama_pajamas_run_core.types.tasks import Task
 
 pytestmark = pytest.mark.anyio
+
+_FAKE_LOAD = FakeLLM._load
 
 
 def states(pool):
@@ -279,6 +281,72 @@ async def test_pinned_models_leave_no_room(make_pool):
     await asyncio.wait_for(pool.load("b"), 1)
 
 
+async def test_nothing_goes_for_a_model_that_gets_no_room_all_the_same(make_pool):
+    sizes = {"a": 600, "b": 300, "c": 500}
+    pool = make_pool(*(fake_entry(name, Task.LLM, size=size) for name, size in sizes.items()), memory_budget=1000)
+    await pool.load("a", pin=True)
+    await pool.load("b")
+    with pytest.raises(OutOfMemory, match="stay loaded"):
+        await asyncio.wait_for(pool.load("c"), 1)
+    assert states(pool) == {"a": "loaded", "b": "loaded"}
+
+
+async def test_a_model_that_is_to_stay_stays_though_another_waits_for_its_place(make_pool):
+    pool = make_pool(*(fake_entry(name, Task.LLM) for name in "ab"), max_loaded=1, options={"a": {"load_seconds": 0.1}})
+    pinning = asyncio.create_task(pool.load("a", pin=True))
+    await until(lambda: states(pool) == {"a": "loading"})
+    other = asyncio.create_task(pool.load("b"))
+    assert (await pinning).state == "loaded"
+    with pytest.raises(OutOfMemory, match="stay loaded"):
+        await asyncio.wait_for(other, 1)
+    assert states(pool) == {"a": "loaded"}
+
+
+async def test_what_could_not_be_loaded_does_not_stay(make_pool, monkeypatch):
+    clock = Clock()
+    pool = make_pool(*(fake_entry(name, Task.LLM) for name in "ab"), max_loaded=1, clock=clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLLM, "_load", lambda self, path, **how: (_ for _ in ()).throw(LoadError("no")))
+        with pytest.raises(LoadError):
+            await pool.load("a", pin=True)
+    clock.now += 11
+    await pool.load("a")
+    await asyncio.wait_for(pool.load("b"), 1)
+    assert states(pool) == {"b": "loaded"}
+
+
+async def test_what_lies_elsewhere_leaves_room_on_the_host(make_pool, monkeypatch):
+    elsewhere = {"a": 100, "b": None}
+    monkeypatch.setattr(Backend, "host_memory", property(lambda self: elsewhere[self.name]))
+    load = Plan.load
+
+    def named(plan, gpu=None):
+        backend = load(plan, gpu)
+        backend.name = plan.options["name"]
+        return backend
+
+    monkeypatch.setattr(Plan, "load", named)
+    monkeypatch.setattr(FakeLLM, "_load", lambda self, path, name=None, **how: _FAKE_LOAD(self, path, **how))
+    entries = (fake_entry(name, Task.LLM, size=600) for name in "abc")
+    pool = make_pool(*entries, memory_budget=1000, options={name: {"name": name} for name in "abc"})
+    elsewhere["c"] = 0
+    await pool.load("a")
+    assert pool.memory == 600  # wherever it is
+    await pool.load("b")  # 100 and 600
+    assert states(pool) == {"a": "loaded", "b": "loaded"}
+    await pool.load("c")  # on its way it may take 600, for which the one that came first is not enough
+    assert states(pool) == {"c": "loaded"}
+
+
+async def test_any_time_of_keeping_alive_will_do(make_pool):
+    pool = make_pool(keep_alive=float("inf"))
+    await pool.load("echo")
+    await asyncio.sleep(0.02)
+    keeper = pool._residents._keeper
+    assert keeper is not None
+    assert keeper.is_alive()
+
+
 async def test_idle_models_are_unloaded_after_a_while_and_pinned_ones_stay(make_pool):
     pool = make_pool(*(fake_entry(name, Task.LLM) for name in "ab"), keep_alive=0.05)
     await pool.load("a", pin=True)
@@ -323,6 +391,39 @@ async def test_a_failed_load_is_not_tried_again_at_once(make_pool):
     with pytest.raises(FailedLoad) as third:
         await pool.load("echo")
     assert third.value.retry_after == pytest.approx(20)
+
+
+async def test_a_model_that_was_replaced_is_tried_at_once_and_as_it_is_now(make_pool):
+    pool = make_pool(fake_entry("echo", Task.LLM, size=3 * 2**30), options={"echo": {"load_error": "cut off"}})
+    with pytest.raises(FailedLoad):
+        await pool.load("echo")
+    pool._planner = fake_planner()
+    with pytest.raises(FailedLoad):
+        await pool.load("echo")
+    pool.catalogue.add(fake_entry("echo", Task.LLM, size=500))
+    assert (await pool.load("echo")).memory == 500
+    assert pool.status()[0].error is None
+
+
+@pytest.mark.parametrize("where", ["_load", "details"])
+async def test_whatever_a_library_raises_ends_the_load(make_pool, monkeypatch, where):
+    class Panic(BaseException):
+        """As PyO3's."""
+
+    def panic(*_, **__):
+        raise Panic("at 0x7f00")
+
+    closed = []
+    close = FakeLLM.close
+    monkeypatch.setattr(FakeLLM, "close", lambda self: closed.append(self.loaded) or close(self))
+    pool = make_pool()
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLLM, where, panic if where == "_load" else property(panic))
+        with pytest.raises(LoadError, match="could not be loaded: Panic") as caught:
+            await asyncio.wait_for(pool.load("echo"), 1)
+    assert "0x7f" not in str(caught.value)
+    assert states(pool) == {"echo": "failed"}
+    assert (True in closed) == (where == "details")
 
 
 async def test_a_load_that_works_again_forgets_the_failure(make_pool, monkeypatch):

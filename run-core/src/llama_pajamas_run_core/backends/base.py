@@ -95,6 +95,11 @@ class Backend(ABC):
         return 1
 
     @property
+    def host_memory(self) -> int | None:
+        """Bytes of the host's memory that the loaded model takes; None where the runtime does not know."""
+        return None
+
+    @property
     def details(self) -> Mapping[str, Any]:
         """Facts about the loaded model for people: device, precision, context length, ... JSON values only."""
         return {}

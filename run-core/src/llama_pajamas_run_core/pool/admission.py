@@ -29,7 +29,7 @@ class Limits:
     """What loaded models may take together.
 
     Attributes:
-        budget: bytes; None sets no limit.
+        budget: bytes of the host's memory; None sets no limit.
         max_loaded: models; None sets no limit.
     """
 
@@ -89,7 +89,7 @@ def decide(
             f"There is no room for the model '{slot.entry.id}' beside those that are to stay loaded.",
             hint="Unload one of them, or raise the memory budget.",
         )
-        return Decision("refuse", victims=tuple(victims), error=error)
+        return Decision("refuse", error=error)
     return Decision("wait", victims=tuple(victims), pass_on=False)
 
 
@@ -161,7 +161,7 @@ def _fit(
     if limits.max_loaded is not None and len(kept) >= limits.max_loaded:
         return None
     need = slot.plan.memory
-    if limits.budget is not None and sum(other.memory for other in kept) + need > limits.budget:
+    if limits.budget is not None and sum(other.host_memory for other in kept) + need > limits.budget:
         return None
     wanted = candidates_for(slot, placement)
     if not wanted:
@@ -191,5 +191,5 @@ def _too_large(slot: Slot, budget: int) -> OutOfMemory:
     need = slot.plan.memory / 2**30
     return OutOfMemory(
         f"The model '{slot.entry.id}' needs about {need:.1f} GiB; the memory budget is {budget / 2**30:.1f} GiB.",
-        hint="Choose a smaller or more strongly quantized model, or raise the budget.",
+        hint="Choose a smaller or more strongly quantized model, or raise the budget (serve --memory GIB).",
     )

@@ -59,6 +59,28 @@ class Ticket:
         return (-self.priority, self.order) < (-other.priority, other.order)
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A loaded model, with what it says about itself.
+
+    Attributes:
+        backend: the model.
+        details: facts for people.
+        lanes: how many requests it works on at once.
+        on_host: bytes of the host's memory that it takes; None where it does not say.
+    """
+
+    backend: Backend
+    details: Mapping[str, Any]
+    lanes: int
+    on_host: int | None
+
+    @classmethod
+    def of(cls, backend: Backend) -> "Loaded":
+        """Ask a backend about itself; it may have to ask its library."""
+        return cls(backend, dict(backend.details), max(backend.lanes, 1), backend.host_memory)
+
+
 @dataclass(slots=True, eq=False)
 class Slot:
     """A model with its load options.
@@ -82,6 +104,7 @@ class Slot:
         lease_seconds: a running mean.
         gone: set when the model is next unloaded.
         gpu: the UUID of the GPU that it is on, as far as is known.
+        on_host: bytes of the host's memory that the loaded backend says it takes; None where it does not say.
     """
 
     entry: ModelEntry
@@ -102,11 +125,21 @@ class Slot:
     lease_seconds: float = 1.0
     gone: list[Future[None]] = field(default_factory=list)
     gpu: str | None = None
+    on_host: int | None = None
 
     @property
     def memory(self) -> int:
-        """Bytes it holds of the budget now."""
+        """Bytes that are reserved for it now, wherever they are."""
         return 0 if self.state is State.ABSENT else self.plan.memory
+
+    @property
+    def host_memory(self) -> int:
+        """Bytes it holds of the host's memory now: what was estimated, until its backend says better.
+
+        On its way to a GPU a model may pass through the host's memory, and whether it gets there is only known when it
+        is loaded: many a runtime falls back on the processor.
+        """
+        return self.memory if self.on_host is None or self.state is State.LOADING else self.on_host
 
     @property
     def idle(self) -> bool:
@@ -117,6 +150,20 @@ class Slot:
     def full(self) -> bool:
         """Whether it is loaded and one more would have to wait."""
         return self.state is State.READY and self.users + len(self.waiting) >= self.lanes
+
+    def take(self, loaded: Loaded, now: float) -> None:
+        """The model was loaded."""
+        self.backend, self.details = loaded.backend, loaded.details
+        self.lanes, self.on_host = loaded.lanes, loaded.on_host
+        if self.details.get("device") == "cpu":
+            self.gpu = None
+        self.state, self.failures, self.last_used = State.READY, 0, now
+
+    def renew(self, entry: ModelEntry, plan: Plan) -> None:
+        """Take the model as it is now, where it changed since it was last loaded or could not be."""
+        if self.state is State.ABSENT and self.entry is not entry:
+            self.entry, self.plan = entry, plan
+            self.error, self.failures, self.retry_at = None, 0, 0.0
 
     def drop_cancelled(self) -> None:
         """Forget those who no longer wait."""
