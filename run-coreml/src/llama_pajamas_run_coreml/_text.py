@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llama_pajamas_run_core.errors import LoadError, MissingDependency, TooLarge
+from llama_pajamas_run_core.artifacts.vision.text import load_tokenizer
+from llama_pajamas_run_core.errors import LoadError, TooLarge
 from llama_pajamas_run_coreml._session import Session
 from llama_pajamas_run_coreml.description import TextDescription, from_metadata
 
@@ -26,7 +27,7 @@ class TextEncoder:
     """
 
     def __init__(self, package: Path, tokenizer: Path, **options: Any) -> None:
-        self._tokenizer = _tokenizer(tokenizer)
+        self._tokenizer = load_tokenizer(tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._session = Session(package, **options)
@@ -71,14 +72,3 @@ class TextEncoder:
             feeds[about.mask] = np.pad(mask, missing)
         vectors: npt.NDArray[np.float32] = self._session.predict(feeds)[about.output][:count].astype(np.float32)
         return vectors
-
-
-def _tokenizer(path: Path) -> Any:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingDependency("Text embeddings", package="tokenizers", install="uv pip install tokenizers") from error
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise LoadError(f"{path} is no tokenizer: {error}.", hint="Fetch it again.") from error

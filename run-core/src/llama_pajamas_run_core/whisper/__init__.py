@@ -2,7 +2,7 @@
 
 Here are the vocabulary, the rules for times, the choice of a token, the fallback to higher temperatures, silence, long
 windows that are listened to again, the language, and the times of words. A runtime computes an encoder and a decoder
-that remembers keys and values: it writes a :class:`~.model.WhisperModel`, five members, and derives its backend from
+that remembers keys and values: it writes a :class:`~.model.WhisperModel`, five methods, and derives its backend from
 :class:`~llama_pajamas_run_core.backends.whisper.WhisperSTTBackend`, whose ``_open`` makes one::
 
     class XWhisper:                          # llama_pajamas_run_core.whisper.model.WhisperModel

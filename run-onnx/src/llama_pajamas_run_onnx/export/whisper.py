@@ -22,7 +22,6 @@ Checkpoints have Hugging Face's tensor names or openai-whisper's.
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +31,7 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.errors import LoadError
+from llama_pajamas_run_core.whisper.names import openai_name
 from llama_pajamas_run_core.whisper.sizes import Dimensions, alignment_heads
 from llama_pajamas_run_onnx.export.checkpoint import Checkpoint
 from llama_pajamas_run_onnx.export.graph import INT32, Graph
@@ -39,14 +39,6 @@ from llama_pajamas_run_onnx.export.graph import INT32, Graph
 Array = npt.NDArray[np.float32]
 
 _EPSILON: Final = 1e-5
-#: From Hugging Face's names, which are used here, to openai-whisper's.
-_OPENAI: Final[Mapping[str, str]] = {
-    "encoder_attn_layer_norm": "cross_attn_ln", "encoder_attn": "cross_attn", "self_attn_layer_norm": "attn_ln",
-    "self_attn": "attn", "final_layer_norm": "mlp_ln", "embed_positions.weight": "positional_embedding",
-    "embed_tokens": "token_embedding", "layers": "blocks", "q_proj": "query", "k_proj": "key", "v_proj": "value",
-    "out_proj": "out", "fc1": "mlp.0", "fc2": "mlp.2", "encoder.layer_norm": "encoder.ln_post",
-    "decoder.layer_norm": "decoder.ln",
-}  # fmt: skip
 
 
 def write(checkpoint: Checkpoint, folder: Path, precision: str) -> None:
@@ -192,10 +184,7 @@ class _Network:
 
     def _tensor(self, name: str) -> Array:
         """A tensor by Hugging Face's name behind "model."."""
-        other = name
-        for theirs, ours in _OPENAI.items():
-            other = other.replace(theirs, ours)
-        for known in (f"model.{name}", name, other):
+        for known in (f"model.{name}", name, openai_name(name)):
             if known in self._checkpoint:
                 return self._checkpoint.tensor(known)
         return self._checkpoint.tensor(f"model.{name}")  # says what is missing

@@ -2,22 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.whisper.names import hugging_face_name
 from llama_pajamas_starter.speech import tokens
 from llama_pajamas_starter.speech.checkpoint import Checkpoint
-
-#: From openai-whisper's names to Hugging Face's, in this order.
-_NAMES: Final = (
-    ("cross_attn_ln", "encoder_attn_layer_norm"), ("cross_attn", "encoder_attn"), (".attn_ln", ".self_attn_layer_norm"),
-    (".attn.", ".self_attn."), ("mlp_ln", "final_layer_norm"), ("mlp.0", "fc1"), ("mlp.2", "fc2"),
-    ("blocks", "layers"), (".query.", ".q_proj."), (".key.", ".k_proj."), (".value.", ".v_proj."),
-    (".out.", ".out_proj."), ("positional_embedding", "embed_positions.weight"), ("token_embedding", "embed_tokens"),
-    ("encoder.ln_post", "encoder.layer_norm"), ("decoder.ln.", "decoder.layer_norm."),
-)  # fmt: skip
 
 
 def write(folder: str | Path, checkpoint: Checkpoint) -> Path:
@@ -34,7 +26,7 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> Path:
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {_name(name): _array(name, tensor) for name, tensor in checkpoint.tensors.items()}
+    weights = {f"model.{hugging_face_name(name)}": _array(name, tensor) for name, tensor in checkpoint.tensors.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     generation = {
         "alignment_heads": [list(pair) for pair in checkpoint.alignment_heads],
@@ -76,12 +68,6 @@ def config(checkpoint: Checkpoint) -> dict[str, Any]:
         "pad_token_id": tokens.END_OF_TEXT,
         "decoder_start_token_id": tokens.START_OF_TRANSCRIPT,
     }
-
-
-def _name(name: str) -> str:
-    for openai, theirs in _NAMES:
-        name = name.replace(openai, theirs)
-    return f"model.{name}"
 
 
 def _array(name: str, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -55,7 +55,7 @@ class TextEncoder:
         self._ids = next((one for one in session.inputs if one.name == "input_ids"), session.inputs[0])
         names = [one.name for one in session.outputs]
         self._output = names.index("text_embeds") if "text_embeds" in names else vector_output(session.outputs)
-        self._tokenizer = _tokenizer(files.tokenizer)
+        self._tokenizer = load_tokenizer(files.tokenizer)
         own, sizes = section(files.config, "text"), section(files.config, "text_config")
         self._limit = int(own.get("length") or sizes.get("max_position_embeddings") or self._ids.size(1) or 77)
         # SigLIP reads the padding too, so there has to be as much of it as in training.
@@ -112,7 +112,13 @@ class TextEncoder:
         return (vectors[:, 0] if vectors.ndim == 3 else vectors).astype(np.float32)
 
 
-def _tokenizer(path: Path) -> Any:
+def load_tokenizer(path: Path) -> Any:
+    """The ``tokenizers.Tokenizer`` in a tokenizer.json.
+
+    Raises:
+        LoadError: the file is none.
+        MissingDependency: the package tokenizers is not installed.
+    """
     try:
         from tokenizers import Tokenizer
     except ImportError as error:

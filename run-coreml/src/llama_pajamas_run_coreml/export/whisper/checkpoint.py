@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.folder import read_json, weight_files
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency, Unsupported
+from llama_pajamas_run_core.whisper.names import openai_name
 from llama_pajamas_run_core.whisper.sizes import Dimensions, alignment_heads
 
 try:
@@ -21,15 +22,6 @@ except ImportError as error:
     ) from error
 
 Array = npt.NDArray[np.float32]
-
-#: From Hugging Face's names, which are used here, to openai-whisper's.
-_OPENAI: Final[Mapping[str, str]] = {
-    "encoder_attn_layer_norm": "cross_attn_ln", "encoder_attn": "cross_attn", "self_attn_layer_norm": "attn_ln",
-    "self_attn": "attn", "final_layer_norm": "mlp_ln", "embed_positions.weight": "positional_embedding",
-    "embed_tokens": "token_embedding", "layers": "blocks", "q_proj": "query", "k_proj": "key", "v_proj": "value",
-    "out_proj": "out", "fc1": "mlp.0", "fc2": "mlp.2", "encoder.layer_norm": "encoder.ln_post",
-    "decoder.layer_norm": "decoder.ln",
-}  # fmt: skip
 
 
 class WhisperCheckpoint:
@@ -108,10 +100,8 @@ class WhisperCheckpoint:
         return None if self._tied or "proj_out.weight" not in self._places else self._read("proj_out.weight")
 
     def _optional(self, name: str) -> Array | None:
-        other = name
-        for theirs, ours in _OPENAI.items():
-            other = other.replace(theirs, ours)
-        known = next((one for one in (f"model.{name}", name, other) if one in self._places), None)
+        names = (f"model.{name}", name, openai_name(name))
+        known = next((one for one in names if one in self._places), None)
         return None if known is None else self._read(known)
 
     def _read(self, name: str) -> Array:
