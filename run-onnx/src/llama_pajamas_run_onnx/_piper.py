@@ -1,6 +1,5 @@
 """Piper voices, through the library piper-tts."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.artifacts.onnx import check_onnx
 from llama_pajamas_run_core.dsp.resample import resample
 from llama_pajamas_run_core.errors import InferenceError, LoadError, MissingDependency
@@ -96,15 +96,9 @@ class PiperModel:
 
 def _read(graph: Path) -> dict[str, Any]:
     path = graph.with_name(f"{graph.name}.json")
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise LoadError(f"{path} is missing.", hint="A Piper voice has two files: fetch the .onnx.json too.") from None
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{path} is no JSON object.")
-    return value
+    if not path.is_file():
+        raise LoadError(f"{path} is missing.", hint="A Piper voice has two files: fetch the .onnx.json too.")
+    return read_json(path)
 
 
 def _config(graph: Path, given: dict[str, Any]) -> Any:

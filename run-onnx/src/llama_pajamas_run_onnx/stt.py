@@ -41,9 +41,12 @@ class ONNXSTTBackend(WhisperSTTBackend):
         if windows is not None and windows < 1:
             raise BadInput(f"windows must be at least 1, not {windows}.", param="windows")
         files = find_whisper(path, variant)
-        self._encoder = Session(files.encoder, **options)
-        windows = (1 if self._encoder.device == "cpu" else _WINDOWS_ON_GPU) if windows is None else windows
-        return files.open(self._encoder, windows=windows, **options)
+        encoder = Session(files.encoder, **options)
+        if windows is None:
+            windows = 1 if encoder.device == "cpu" else _WINDOWS_ON_GPU
+        model = files.open(encoder, windows=windows, **options)
+        self._encoder = encoder
+        return model
 
     def _unload(self) -> None:
         del self._encoder

@@ -27,7 +27,7 @@ class ONNXVisionBackend(VisionBackend):
 
     Args:
         model: the .onnx file, or the folder it lies in.
-        options: ``task``, ``labels``, ``size``, ``resize``, ``mean``, ``std`` and ``head`` as in
+        options: ``task``, ``labels``, ``size``, ``resize``, ``mean``, ``std``, ``head`` and ``crop`` as in
             :class:`~llama_pajamas_run_core.artifacts.vision.spec.Options`; ``device``, ``providers`` and ``threads`` as
             in :class:`~llama_pajamas_run_onnx._session.Session`.
 

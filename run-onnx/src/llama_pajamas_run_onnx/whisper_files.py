@@ -1,11 +1,10 @@
 """Which files make up a Whisper model in ONNX: this project's layout, and that of Hugging Face's optimum."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.errors import BadInput, LoadError
 from llama_pajamas_run_core.whisper.model import WhisperModel
 from llama_pajamas_run_core.whisper.sizes import Dimensions, alignment_heads
@@ -68,18 +67,22 @@ def find_whisper(path: Path, variant: str | None = None) -> WhisperFiles:
     folder = path if path.is_dir() else path.parent
     if folder.name == "onnx" and not (folder / "config.json").is_file():
         folder = folder.parent
-    config = _read(folder / "config.json")
-    if config is None:
+    config = read_json(folder / "config.json")
+    if not config:
         raise LoadError(f"{folder} has no config.json, so the model's sizes are not known.", hint=_EXPORT)
     sizes = Dimensions.of(config)
-    generation = _read(folder / "generation_config.json") or {}
+    generation = read_json(folder / "generation_config.json")
     heads = alignment_heads(generation.get("alignment_heads") or config.get("alignment_heads"), sizes)
     ours = (folder / "encoder.onnx", folder / "decoder.onnx")
     if variant is None and all(file.is_file() for file in ours):
         return WhisperFiles(ours[0], ours[1:], sizes, heads, optimum=False)
-    variants = {file.stem.partition("encoder_model")[2] for file in folder.glob("**/encoder_model*.onnx")}
-    ending = f"_{variant}.onnx" if variant else f"{variants.pop()}.onnx" if len(variants) == 1 else ".onnx"
-    for place in (folder, folder / "onnx"):
+    places = (folder, folder / "onnx")
+    encoders = [file for place in places for file in place.glob("encoder_model*.onnx")]
+    endings = {file.name.partition("encoder_model")[2] for file in encoders}
+    ending = f"_{variant}.onnx" if variant else ".onnx"
+    if not variant and len(endings) == 1:
+        (ending,) = endings
+    for place in places:
         encoder = place / f"encoder_model{ending}"
         for names in ((_MERGED,), (_FIRST, _NEXT)):
             decoders = tuple(place / f"{name}{ending}" for name in names)
@@ -89,15 +92,3 @@ def find_whisper(path: Path, variant: str | None = None) -> WhisperFiles:
     what = "Whisper model in ONNX" if variant is None else f"Whisper model of the variant '{variant}'"
     held = ", ".join(sorted(found)) or "no graphs"
     raise BadInput(f"{folder} holds no {what}: there is {held}.", hint=_EXPORT, param="model")
-
-
-def _read(path: Path) -> Mapping[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{path} is no JSON object.")
-    return value

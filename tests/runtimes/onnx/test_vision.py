@@ -229,6 +229,13 @@ def test_other_yolo_tasks_are_unsupported(tmp_path: Path, task: str) -> None:
         ONNXVisionBackend(model)
 
 
+def test_metadata_that_nest_without_end_are_text(tmp_path: Path) -> None:
+    """Python's reader of literals gives up with errors of its own."""
+    deep = {"author": "-" * 100_000 + "1", "license": "(" * 100_000}
+    model = graphs.detector(tmp_path / "model.onnx", metadata=YOLO | deep)
+    assert _detect(model, graphs.scene(top_left="green")) == [("green", 2, 2, 30, 30)]
+
+
 def test_an_ultralytics_classifier(tmp_path: Path) -> None:
     facts = {"names": NAMES, "task": "classify", "imgsz": "[64, 64]"}
     model = graphs.colour_meter(tmp_path / "cls.onnx", name="images", output="output0", softmax=True, metadata=facts)
@@ -415,6 +422,9 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
         ({"std": 0}, "std"),
         ({"mean": (1, 2)}, "mean"),
         ({"size": 0}, "size"),
+        ({"size": "64"}, "size"),
+        ({"size": (64, 64, 3)}, "size"),
+        ({"size": None, "mean": (1, None, 2)}, "float"),
         ({"crop": 1.5}, "crop"),
         ({"colour": "RGB"}, "colour"),
         ({"device": "quantum"}, "quantum"),
