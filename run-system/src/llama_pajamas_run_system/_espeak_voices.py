@@ -1,7 +1,7 @@
 """eSpeak NG's voices, with their variants, as a voice engine."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.dsp.stretch import stretch
 from llama_pajamas_run_core.types.audio import Voice
-from llama_pajamas_run_system._espeak import Espeak, EspeakVoice
+from llama_pajamas_run_system._espeak import WORDS_PER_MINUTE, Espeak, EspeakVoice
 
-#: eSpeak NG's own pace, in words per minute, and the paces that it keeps itself.
+#: eSpeak NG's own pace, in words per minute.
 _NORMAL: Final = 175
-_SLOWEST, _FASTEST = 80, 450
+_GENDERS: Final[Mapping[str, Literal["female", "male"]]] = {"female": "female", "male": "male"}
 _DEFAULT: Final = "en-us"
 #: The variants that are listed for the default voice; every other one in eSpeak NG's data is found by its id.
 _LISTED: Final = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8")
@@ -56,7 +56,8 @@ class EspeakEngine:
         return None if name is None else self._variant(voice, name)
 
     def speak(self, text: str, voice: str, speed: float) -> Iterator[npt.NDArray[np.float32]]:
-        pace = min(max(round(_NORMAL * speed), _SLOWEST), _FASTEST)
+        slowest, fastest = WORDS_PER_MINUTE
+        pace = min(max(round(_NORMAL * speed), slowest), fastest)
         rest = _NORMAL * speed / pace
         if abs(rest - 1.0) < 0.02:
             for piece in self._espeak.stream(text, voice, words_per_minute=pace):
@@ -83,24 +84,15 @@ def _variants() -> dict[str, tuple[str, Literal["female", "male"] | None]]:
     for path in sorted((Path(espeakng_loader.get_data_path()) / "voices" / "!v").iterdir()):
         lines = [line.split(None, 1) for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
         facts = {words[0]: words[1].strip() for words in reversed(lines) if len(words) == 2}
-        gender = facts.get("gender", "").split(" ")[0]
-        known: Literal["female", "male"] | None = None
-        if gender == "female":
-            known = "female"
-        elif gender == "male":
-            known = "male"
-        found[path.name] = (facts.get("name", path.name), known)
+        gender = _GENDERS.get(facts.get("gender", "").split(" ")[0])
+        found[path.name] = (facts.get("name", path.name), gender)
     return found
 
 
 def _plain(voice: EspeakVoice) -> Voice:
     """The voice without a variant."""
-    gender: Literal["female", "male"] | None = None
-    if voice.gender == "female":
-        gender = "female"
-    elif voice.gender == "male":
-        gender = "male"
-    return Voice(voice.name, voice.label, tuple(_tag(code) for code in voice.languages), gender)
+    languages = tuple(_tag(code) for code in voice.languages)
+    return Voice(voice.name, voice.label, languages, _GENDERS.get(voice.gender))
 
 
 def _tag(code: str) -> str:
