@@ -10,6 +10,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from support.chat_templates import CHAT_TEMPLATE
+
 #: What the tokenizer learns its merges from.
 TEXT = (
     "the quick brown fox jumps over the lazy dog. a small model runs on the edge, and the edge is where the llama"
@@ -17,27 +19,6 @@ TEXT = (
     ' weather is nice and the time is now. {"name": "get_weather", "arguments": {"city": "Paris", "unit": "celsius"}} '
 )
 
-#: Qwen's, shortened: roles, tools, tool calls and their results.
-CHAT_TEMPLATE = """\
-{%- if tools %}
-    {{- '<|im_start|>system\\n# Tools\\n<tools>' }}
-    {%- for tool in tools %}{{- '\\n' + (tool | tojson) }}{%- endfor %}
-    {{- '\\n</tools>\\nAnswer with <tool_call>\\n{"name": ..., "arguments": ...}\\n</tool_call><|im_end|>\\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if message.role == 'tool' %}
-        {{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
-    {%- else %}
-        {{- '<|im_start|>' + message.role + '\\n' + (message.content or '') }}
-        {%- for call in message.tool_calls or [] %}
-            {{- '\\n<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
-            {{- (call.function.arguments | tojson) + '}\\n</tool_call>' }}
-        {%- endfor %}
-        {{- '<|im_end|>\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
-"""
 
 _MARKERS = ("<|bos|>", "<|pad|>", "<|im_start|>", "<|im_end|>")
 _WORDS = ("<tool_call>", "</tool_call>", "<think>", "</think>")

@@ -15,17 +15,19 @@ import numpy.typing as npt
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
 from llama_pajamas_run_core.errors import BadInput, Busy, ContextTooLong, Unsupported
+from llama_pajamas_run_core.language.output import Output
+from llama_pajamas_run_core.language.plan import AnswerPlan
+from llama_pajamas_run_core.language.templates.template import ChatTemplate
 from llama_pajamas_run_core.types.chat import Chat, GenerationOptions, GenerationRequest
 from llama_pajamas_run_gguf import devices, memory, metadata
 from llama_pajamas_run_gguf._session import MAX_SEQUENCES, ContextSettings, Session, check_file
-from llama_pajamas_run_gguf.chat.plan import AnswerPlan, plan_chat, plan_text
-from llama_pajamas_run_gguf.chat.template import ChatTemplate
+from llama_pajamas_run_gguf.chat.plan import plan_chat, plan_text
+from llama_pajamas_run_gguf.chat.template import template_of
 from llama_pajamas_run_gguf.engine.adapters import Adapters
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
 from llama_pajamas_run_gguf.engine.draft_model import ModelDrafter
 from llama_pajamas_run_gguf.engine.embedder import Embedder
 from llama_pajamas_run_gguf.engine.engine import Engine
-from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
 from llama_pajamas_run_gguf.engine.shelf import Shelf
@@ -138,7 +140,7 @@ class GGUFLLMBackend(LLMBackend):
         self._device = "gpu" if llama_cpp.llama_supports_gpu_offload() and plan.gpu_layers else "cpu"
         self._tokenizer = Tokenizer(session.vocab, plan.context)
         self._defaults = SamplingDefaults.of(session.metadata)
-        self._template = ChatTemplate.of(session, self._tokenizer, asked.chat_template)
+        self._template = template_of(session, self._tokenizer, asked.chat_template)
         self._description = metadata.description(session.model)
         self._embedder = Embedder(session, self._tokenizer, limit=plan.context, threads=plan.settings.threads)
         self._adapters = Adapters(session)
@@ -313,6 +315,7 @@ class GGUFLLMBackend(LLMBackend):
                 priority=options.priority,
                 adapter=adapter,
                 grammar=plan.grammar,
+                trigger=plan.trigger,
                 logprobs=options.logprobs,
                 spans=spans,
             ),

@@ -48,7 +48,7 @@ class SharedThread(OwnerThread):
             if _thread is None:
                 _thread = OwnerThread("mlx")
             self._jobs, self._thread = _thread._jobs, _thread._thread
-        self._stopped = False
+        self._stopped, self._order = False, threading.Lock()
 
     def stream(self, function: Callable[[], Iterator[T]]) -> Iterator[T]:
         """Iterate on the thread, item by item; a reader that stops early closes the function's iterator there."""
@@ -63,7 +63,8 @@ class SharedThread(OwnerThread):
 
     def stop(self) -> None:
         """Give the share back; the thread goes on for the other models."""
-        self._stopped = True
+        with self._order:
+            self._stopped = True
 
 
 @contextmanager
@@ -176,6 +177,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError) or "malloc" in text or "out of memory" in text or "insufficient memory" in text
     )
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """What MLX raises while it computes becomes one of our errors.
+
+    Raises:
+        OutOfMemory: there was not enough memory.
+        InferenceError: the computation failed in another way.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise as_fault(error) from error
 
 
 def as_fault(error: Exception) -> PajamasError:

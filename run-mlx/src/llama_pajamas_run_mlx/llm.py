@@ -17,11 +17,12 @@ from mlx_lm.models.cache import make_prompt_cache
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.backends.llm import LLMBackend, LLMCapabilities
 from llama_pajamas_run_core.backends.owner import OwnerThread
-from llama_pajamas_run_core.errors import BadInput, Busy, ContextTooLong, LoadError, Unsupported
+from llama_pajamas_run_core.errors import BadInput, Busy, ContextTooLong, LoadError, OutOfMemory, Unsupported
+from llama_pajamas_run_core.language.plan import AnswerPlan
+from llama_pajamas_run_core.language.templates.template import ChatTemplate
 from llama_pajamas_run_core.types.chat import Chat, GenerationRequest
-from llama_pajamas_run_mlx._session import SharedThread, find_folder, load_language_model
-from llama_pajamas_run_mlx.chat.plan import AnswerPlan, plan_chat, plan_text
-from llama_pajamas_run_mlx.chat.template import ChatTemplate
+from llama_pajamas_run_mlx._session import SharedThread, find_folder, is_out_of_memory, load_language_model
+from llama_pajamas_run_mlx.chat.plan import plan_chat, plan_text
 from llama_pajamas_run_mlx.engine.adapters import Adapters
 from llama_pajamas_run_mlx.engine.embedder import Embedder, find_backbone, pooling_of
 from llama_pajamas_run_mlx.engine.engine import Engine
@@ -36,6 +37,9 @@ _DEFAULT_LANES: Final = 8
 _DEFAULT_BATCH: Final = 512
 _DEFAULT_CACHE_MB: Final = 512
 _MAX_WAITING: Final = 256
+#: Hugging Face's names for the templates of a model that has several.
+_DEFAULT: Final = "default"
+_WITH_TOOLS: Final = "tool_use"
 
 
 class MLXLLMBackend(LLMBackend):
@@ -59,7 +63,7 @@ class MLXLLMBackend(LLMBackend):
     _adapters: Adapters
     _embedder: Embedder | None
     _tokenizer: Tokenizer
-    _template: ChatTemplate | None
+    _templates: Mapping[str, ChatTemplate]
 
     def _open_thread(self) -> OwnerThread:
         return SharedThread()
@@ -71,47 +75,47 @@ class MLXLLMBackend(LLMBackend):
         model, wrapped, config = load_language_model(path, dtype=asked.dtype, adapter=adapter)
         text_config = config.get("text_config") or config
         trained = int(text_config.get("max_position_embeddings") or _DEFAULT_CONTEXT)
-        self._context_length = asked.n_ctx or min(trained, _DEFAULT_CONTEXT)
-        self._lanes = asked.n_lanes or _DEFAULT_LANES
-        self._tokenizer = Tokenizer(wrapped, path, size=_try_out(model, path), max_tokens=self._context_length)
-        source = asked.chat_template or wrapped._tokenizer.chat_template
-        self._template = ChatTemplate(wrapped._tokenizer, source) if isinstance(source, str) else None
-        self._defaults = SamplingSettings.of_model(_generation_config(path))
-        self._adapters = Adapters(model)
+        context_length = asked.n_ctx or min(trained, _DEFAULT_CONTEXT)
+        tokenizer = Tokenizer(wrapped, path, size=_try_out(model, path), max_tokens=context_length)
+        templates = _templates(wrapped._tokenizer, asked.chat_template, path)
+        adapters = Adapters(model)
         for name, folder in asked.adapters.items():
-            self._adapters.load(name, Path(folder).expanduser())
+            adapters.load(name, Path(folder).expanduser())
         backbone = find_backbone(model, text_config.get("hidden_size"))
-        self._embedder = None
+        embedder = None
         if backbone is not None:
-            self._embedder = Embedder(
-                backbone, self._tokenizer, pooling=pooling_of(path), limit=self._context_length
-            )  # fmt: skip
-        bits = asked.kv_bits
+            embedder = Embedder(backbone, tokenizer, pooling=pooling_of(path), limit=context_length)
+        bits, lanes = asked.kv_bits, asked.n_lanes or _DEFAULT_LANES
         cache_mb = _DEFAULT_CACHE_MB if asked.prompt_cache_mb is None else asked.prompt_cache_mb
-        self._engine = Engine(
+        engine = Engine(
             model,
-            self._tokenizer,
-            lanes=self._lanes,
+            tokenizer,
+            lanes=lanes,
             batch=asked.n_batch or _DEFAULT_BATCH,
             cache_bytes=cache_mb << 20,
             max_waiting=_MAX_WAITING,
-            adapters=self._adapters,
+            adapters=adapters,
             make_cache=partial(make_prompt_cache, model) if bits is None else cache_maker(model, bits),
         )
+        # All at once: a model that fails to load must leave nothing behind.
+        self._context_length, self._lanes = context_length, lanes
+        self._tokenizer, self._templates, self._adapters = tokenizer, templates, adapters
+        self._embedder, self._engine = embedder, engine
+        self._defaults = SamplingSettings.of_model(_generation_config(path))
         self._facts = {**_facts(model, config), "kv_bits": bits}
 
     def _unload(self) -> None:
         self._engine.close()
         self._embedder = None
-        del self._engine, self._tokenizer, self._template, self._adapters
+        del self._engine, self._tokenizer, self._templates, self._adapters
         mx.clear_cache()
 
     @property
     def capabilities(self) -> LLMCapabilities:
-        template = self._template if self.loaded else None
+        chats = self.loaded and bool(self._templates)
         return LLMCapabilities(
-            chat=template is not None,
-            tools=template is not None and template.tools,
+            chat=chats,
+            tools=chats,
             json=True,
             logprobs=True,
             embeddings=self.loaded and self._embedder is not None,
@@ -200,7 +204,7 @@ class MLXLLMBackend(LLMBackend):
         if not isinstance(source, Chat):
             return tokens, plan_text(response_format, self._tokenizer)
         plan = plan_chat(
-            source, response_format, template=self._chat_template(), prompt=text, tokenizer=self._tokenizer
+            source, response_format, template=self._chat_template(source), prompt=text, tokenizer=self._tokenizer
         )
         return tokens, plan
 
@@ -208,7 +212,7 @@ class MLXLLMBackend(LLMBackend):
         """The tokens of an input, and its text where it has one."""
         text = ""
         if isinstance(source, Chat):
-            text = self._chat_template().render(source)
+            text = self._chat_template(source).render(source)
             tokens = self._tokenizer.encode(text, add_special=False)
         elif isinstance(source, str):
             text, tokens = source, self._tokenizer.encode(source)
@@ -219,10 +223,26 @@ class MLXLLMBackend(LLMBackend):
             raise BadInput("The prompt is empty.", param="prompt")
         return tokens, text
 
-    def _chat_template(self) -> ChatTemplate:
-        if self._template is None:
+    def _chat_template(self, chat: Chat) -> ChatTemplate:
+        if not self._templates:
             raise Unsupported("This model has no chat template.", hint="Use raw completions.", param="model")
-        return self._template
+        wanted = _WITH_TOOLS if chat.tools and chat.tool_choice != "none" else _DEFAULT
+        return self._templates.get(wanted, self._templates[_DEFAULT])
+
+
+def _templates(hugging_face: Any, given: str | None, path: Path) -> dict[str, ChatTemplate]:
+    """A model's chat templates by name; none where it has none. Some models have one for conversations with tools."""
+    found = given or hugging_face.chat_template
+    named = found if isinstance(found, dict) else {_DEFAULT: found} if isinstance(found, str) else {}
+    if _DEFAULT not in named:
+        return {}
+    special = {name: text for name, text in hugging_face.special_tokens_map.items() if isinstance(text, str)}
+    tokens = {"bos_token": "", "eos_token": "", **special}
+    return {
+        name: ChatTemplate(named[name], origin=path.name, tokens=tokens)
+        for name in (_DEFAULT, _WITH_TOOLS)
+        if name in named
+    }
 
 
 def _try_out(model: nn.Module, path: Path) -> int:
@@ -231,6 +251,8 @@ def _try_out(model: nn.Module, path: Path) -> int:
         logits = model(mx.array([[0]]))
         mx.eval(logits)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"There is not enough memory for {path.name}: {error}") from error
         raise LoadError(f"{path} is damaged: it computes nothing ({error}).") from error
     return int(logits.shape[-1])
 

@@ -57,10 +57,12 @@ class LoadOptions:
         made = cls(**options)
         for name, least in (("n_ctx", 1), ("n_lanes", 1), ("n_batch", 1), ("prompt_cache_mb", 0)):
             value = getattr(made, name)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise BadInput(f"{name} must be a whole number of at least {least}, not {value!r}.", param=name)
         if made.kv_bits is not None and made.kv_bits not in KV_BITS:
             raise BadInput(f"kv_bits is one of {', '.join(map(str, KV_BITS))}, not {made.kv_bits!r}.", param="kv_bits")
         if made.dtype is not None and made.dtype not in DTYPES:
             raise BadInput(f"dtype is one of {', '.join(DTYPES)}, not {made.dtype!r}.", param="dtype")
+        if not isinstance(made.adapters, Mapping):
+            raise BadInput(f"adapters maps names to folders, and is not {made.adapters!r}.", param="adapters")
         return made

@@ -1,20 +1,18 @@
-"""Conversations: templates and what they lack, templates that attack, tool calls and reasoning held to grammars."""
+"""Conversations: tool calls and reasoning held to grammars."""
 
 import json
 
 import pytest
-from support.tiny_gguf import CHAT_TEMPLATE
+from support.chat_templates import CHAT_TEMPLATE
 
-from llama_pajamas_run_core.errors import BadInput, LoadError
+from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.text.reasoning import tags_of
 from llama_pajamas_run_core.text.tool_calls import ToolCallSplitter, ToolStyle
-from llama_pajamas_run_core.types.chat import Chat, JsonFormat, Message, NamedTool, Tool, ToolCall
+from llama_pajamas_run_core.types.chat import Chat, JsonFormat, Message, NamedTool, Tool
 
 pytest.importorskip("llama_cpp")
 
-from llama_pajamas_run_gguf.chat import sandbox
 from llama_pajamas_run_gguf.chat.plan import plan_chat
-from llama_pajamas_run_gguf.chat.template import ChatTemplate
 from llama_pajamas_run_gguf.engine.sampling import Candidates, Grammar
 
 WEATHER = Tool(
@@ -23,155 +21,7 @@ WEATHER = Tool(
     {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]},
 )
 CLOCK = Tool("get_time", "The time")
-CONVERSATION = (
-    Message("system", "Be brief."),
-    Message("user", "How warm is it?"),
-    Message("assistant", None, (ToolCall("call_1", "get_weather", '{"city": "Paris"}'),)),
-    Message("tool", "21 degrees", tool_call_id="call_1", name="get_weather"),
-    Message("user", "Thank you."),
-)
-
-#: Families of templates, each reduced to what is particular about it.
-TEMPLATES = {
-    "qwen": CHAT_TEMPLATE,
-    "llama": """\
-{{- bos_token }}{%- for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n
-{%- if 'tool_calls' in m %}{{ '{"name": "' + m.tool_calls[0].function.name + '", "parameters": ' }}
-{{- m.tool_calls[0].function.arguments | tojson }}}{% elif m.role in ("tool", "ipython") %}{{ m.content | tojson }}
-{%- else %}{{ m.content | trim }}{% endif %}<|eot_id|>{%- endfor %}
-{%- if tools is not none %}{% for t in tools %}{{ t | tojson(indent=4) }}{% endfor %}{% endif %}
-{%- if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}{# <|python_tag|> #}""",
-    "mistral": """\
-{%- set loop_messages = messages %}{%- if messages[0].role == "system" %}{%- set system_message = messages[0].content %}
-{%- set loop_messages = messages[1:] %}{%- endif %}{%- set ns = namespace(index=0) %}
-{%- for m in loop_messages %}{%- if not (m.role == "tool" or m.tool_calls is defined) %}
-{%- if (m.role == "user") != (ns.index % 2 == 0) %}{{- raise_exception("roles must alternate") }}{%- endif %}
-{%- set ns.index = ns.index + 1 %}{%- endif %}{%- endfor %}{{- bos_token }}
-{%- if tools is not none %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}
-{%- for m in loop_messages %}
-{%- if m.role == "user" %}[INST]{% if loop.last and system_message is defined %}{{ system_message + "\n" }}{% endif %}
-{{- m.content }}[/INST]{%- elif m.tool_calls is defined %}[TOOL_CALLS][
-{%- for c in m.tool_calls %}{% if c.id | length != 9 %}{{ raise_exception("ids have nine letters") }}{% endif %}
-{{- c.function | tojson }}{% endfor %}]{{ eos_token }}
-{%- elif m.role == "tool" %}[TOOL_RESULTS]{{ m.content }}[/TOOL_RESULTS]
-{%- else %}{{ m.content + eos_token }}{%- endif %}{%- endfor %}""",
-    "gemma": """\
-{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
-{%- for m in messages %}
-{%- if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
-{#- -#}
-<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n
-{%- endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}""",
-    "parts only": "{% for m in messages %}{% for part in m.content %}{{ part['text'] }}{% endfor %}|{% endfor %}",
-    "text arguments": (
-        "{% for m in messages %}{{ m.role + ':' + m.content }}{% for c in m.tool_calls or [] %}"
-        "{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}"
-        "{% if tools %}{{ tools | tojson }}{% endif %}"
-    ),
-}
-
-
-def template(source: str) -> ChatTemplate:
-    return ChatTemplate(source, origin="test.gguf", bos="<s>", eos="</s>")
-
-
-@pytest.mark.parametrize("family", TEMPLATES)
-def test_everything_said_is_in_the_prompt(family: str) -> None:
-    made = template(TEMPLATES[family])
-    text = made.render(Chat(CONVERSATION, (WEATHER, CLOCK)))
-    for said in (
-        "Be brief.",
-        "How warm",
-        "get_weather",
-        "Paris",
-        "21 degrees",
-        "Thank you.",
-        "Weather of a city",
-        "The time",
-    ):
-        assert said in text
-    plain = made.render(
-        Chat((Message("developer", "Be brief."), Message("user", "Hello!"), Message("user", "Anybody?")))
-    )
-    assert "Be brief." in plain
-    assert plain.index("Hello!") < plain.index("Anybody?")
-
-
-def test_tools_are_left_out_where_none_may_be_called() -> None:
-    text = template(CHAT_TEMPLATE).render(Chat(CONVERSATION[:2], (WEATHER,), "none"))
-    assert "Weather of a city" not in text
-
-
-def test_styles_follow_the_template() -> None:
-    styles = {family: template(source).style for family, source in TEMPLATES.items()}
-    assert styles["qwen"] == ToolStyle.HERMES
-    assert styles["llama"] == ToolStyle.LLAMA
-    assert styles["mistral"] == ToolStyle.MISTRAL
-    assert styles["gemma"] == ToolStyle.HERMES  # taught by the system prompt
-
-
-def test_a_refusal_is_the_requests_fault() -> None:
-    made = template(
-        "{% if messages | length > 2 %}{{ raise_exception('only two') }}{% endif %}{{ messages[0].content }}"
-    )
-    with pytest.raises(BadInput, match="only two"):
-        made.render(Chat((Message("user", "a"), Message("assistant", "b"), Message("user", "c"))))
-
-
-def test_conventions_of_hugging_face() -> None:
-    made = template(
-        "{%- for m in messages %}\n    {%- if loop.index > 1 %}{% break %}{% endif %}\n"
-        "{% generation %}{{ m.content }}{% endgeneration %}{{ {'a': '<é>'} | tojson }}\n{%- endfor %}"
-        "{{ strftime_now('%Y') | length }}"
-    )
-    assert made.render(Chat((Message("user", "Hi"), Message("user", "Ho")))) == 'Hi{"a": "<é>"}4'
-
-
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-        "{{ self.__init__.__globals__ }}",
-        "{{ ('{0.__class__.__init__.__globals__}' | string).format(messages) }}",
-        "{{ messages.clear() }}",
-        "{{ messages[0].update({'role': 'x'}) }}",
-        "{{ _tick.__globals__['x'] }}",
-    ],
-)
-def test_a_template_does_not_get_out(attack: str) -> None:
-    made = template("{{ messages[0].content }}" + attack)
-    with pytest.raises(BadInput, match="could not render"):
-        made.render(Chat((Message("user", "Hi"),)))
-
-
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}",
-        "{% set a = 'a' * 10000 %}{% for i in a %}{% for j in a %}{% for k in a %}{% endfor %}{% endfor %}{% endfor %}",
-        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(200) }}",
-        "{{ 'a' * 999999999999 }}",
-        "{{ 9 ** 9 ** 9 ** 9 }}",
-        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-        "{% set ns = namespace(s='ab') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
-        "{{ '%999999999d' % 1 }}",
-        "{% for i in range(100000) %}{{ 'a' * 1000 }}{% endfor %}",
-    ],
-)
-def test_a_template_takes_neither_all_time_nor_all_memory(attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.2)
-    made = template("{{ messages[0].content }}" + attack)
-    with pytest.raises(BadInput, match="could not render"):
-        made.render(Chat((Message("user", "Hi"),)))
-
-
-def test_a_broken_template_is_a_load_error() -> None:
-    with pytest.raises(LoadError, match=r"test\.gguf"):
-        template("{% for m in messages %}")
-
-
-# Answers
+CONVERSATION = (Message("system", "Be brief."), Message("user", "How warm is it?"))
 
 
 def follow(backend, grammar_text: str, text: str) -> bool:
@@ -194,7 +44,7 @@ def follow(backend, grammar_text: str, text: str) -> bool:
 def plan(style: ToolStyle, *, choice="required", tools=(WEATHER, CLOCK), parallel=True, think=False, **more):
     source = more.pop("template", "<think>" if think else "")
     return plan_chat(
-        Chat(CONVERSATION[:2], tools, choice, parallel),
+        Chat(CONVERSATION, tools, choice, parallel),
         more.pop("response_format", None),
         style=style,
         tags=tags_of(source),

@@ -123,6 +123,24 @@ def test_they_come_and_go_beside_running_answers(starter_chat: Path, tmp_path: P
         assert ask(backend, None) == plain
 
 
+def test_a_request_whose_adapter_goes_before_its_turn_is_told(starter_chat: Path, tmp_path: Path) -> None:
+    folder = mlx_adapter(tmp_path / "one", 1)
+    with MLXLLMBackend(starter_chat, adapters={"one": folder}, dtype="float32", n_lanes=1) as backend:
+        find = backend._adapters.find
+
+        def found_and_gone(name: str | None):
+            adapter = find(name)
+            backend._adapters.find = find
+            backend.unload_adapter("one")
+            backend.load_adapter("one", folder)
+            return adapter
+
+        backend._adapters.find = found_and_gone
+        with pytest.raises(BadInput, match="'one' was loaded anew"):
+            ask(backend, "one")
+        assert ask(backend, "one") != ask(backend, None)
+
+
 def test_quantized_models_take_them_too(starter_chat: Path, tmp_path: Path) -> None:
     from llama_pajamas_run_mlx.export import export
 

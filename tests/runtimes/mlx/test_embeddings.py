@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed", exc_type=ImportError)
 
-from llama_pajamas_run_core.errors import ContextTooLong
+from llama_pajamas_run_core.errors import ContextTooLong, InferenceError, OutOfMemory
 from llama_pajamas_run_mlx.llm import MLXLLMBackend
 
 TEXTS = ["What is twelve plus thirty?", "Hello!", "Turn on the lamp in the living room, please."] * 7
@@ -47,3 +47,14 @@ def test_the_makers_pooling_is_used(starter_chat: Path, tmp_path: Path, mode: st
         assert np.allclose(longer[0], alone, atol=1e-5) == (place == 0)
         if place == 0:
             assert np.allclose(alone, mean.embed([tokens[:1]])[0][0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("said", "error"), [("[malloc] too much", OutOfMemory), ("shapes differ", InferenceError)])
+def test_what_fails_while_computing_is_one_of_our_errors(starter_chat: Path, said: str, error: type) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError(said)
+
+    with MLXLLMBackend(starter_chat) as backend:
+        backend._embedder._backbone = fails
+        with pytest.raises(error, match=said.split()[1]):
+            backend.embed(["Hello!"])

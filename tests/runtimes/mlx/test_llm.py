@@ -5,16 +5,23 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
+from support.chat_templates import TEMPLATES
 
 from llama_pajamas_run_core.errors import BadInput, LoadError, Unsupported
 from llama_pajamas_run_core.testing.llm import LLMContract
-from llama_pajamas_run_core.types.chat import JsonFormat, Message, NamedTool, Tool
+from llama_pajamas_run_core.types.chat import Chat, JsonFormat, Message, NamedTool, Tool
 
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed", exc_type=ImportError)
 
+from jinja2.exceptions import TemplateError
+from transformers import AutoTokenizer
+
+from llama_pajamas_run_core.language.templates import sandbox
+from llama_pajamas_run_core.language.templates.template import ChatTemplate
 from llama_pajamas_run_mlx.llm import MLXLLMBackend
 
 LAMP = Tool(
@@ -153,6 +160,17 @@ def test_a_bias_forces_and_forbids(backend) -> None:
         backend.chat("Hello!", logit_bias={99999999: 1.0})
 
 
+def test_the_models_own_probabilities_are_reported_whatever_is_sampled(backend) -> None:
+    asked = {"temperature": 0.0, "max_tokens": 1, "logprobs": 3}
+    (plain,) = backend.generate("the lamp the lamp the lamp the", **asked).logprobs
+    penalized = {"repeat_penalty": 9.0, "presence_penalty": 2.0, "frequency_penalty": 2.0}
+    held = {"response_format": JsonFormat({"type": "object", "maxProperties": 0})}
+    for more in (penalized, held, {"logit_bias": dict.fromkeys(range(100), 5.0)}):
+        (changed,) = backend.generate("the lamp the lamp the lamp the", **asked, **more).logprobs
+        assert [one.token_bytes for one in changed.top] == [one.token_bytes for one in plain.top]
+        assert [one.logprob for one in changed.top] == pytest.approx([one.logprob for one in plain.top], abs=1e-3)
+
+
 def test_penalties_keep_from_repeating(backend) -> None:
     (token,) = backend._tokenizer.encode("a")[:1]
     options = {"temperature": 0.0, "max_tokens": 12, "logit_bias": {token: 60.0}}
@@ -263,7 +281,16 @@ def test_models_that_cannot_be_run_are_refused(copy, change, said) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"n_ctx": 0}, {"n_lanes": "many"}, {"dtype": "int8"}, {"prompt_cache_mb": -1}, {"threads": 2}]
+    "options",
+    [
+        {"n_ctx": 0},
+        {"n_ctx": True},
+        {"n_lanes": "many"},
+        {"dtype": "int8"},
+        {"prompt_cache_mb": -1},
+        {"threads": 2},
+        {"adapters": ["folder"]},
+    ],
 )
 def test_options_that_mean_nothing_are_named(starter_chat, options) -> None:
     with pytest.raises(BadInput, match=next(iter(options))):
@@ -305,16 +332,75 @@ def test_a_model_without_a_template_writes_raw_text(copy) -> None:
             bare.chat("Hello!")
     with MLXLLMBackend(copy, chat_template="{% for m in messages %}{{ m.content }}{% endfor %}:") as given:
         assert given.capabilities.chat
-        assert not given.capabilities.tools
+        # A template that has no words for tools: they are explained in the system prompt.
+        hello = [Message("user", "Hello!")]
+        assert given.count_tokens(hello, tools=[LAMP]) > given.count_tokens(hello) + 50
 
 
-def test_a_template_cannot_reach_outside(copy) -> None:
-    template = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
+def test_a_model_that_fails_to_load_leaves_nothing_behind(starter_chat, tmp_path) -> None:
+    backend = MLXLLMBackend()
+    with pytest.raises(LoadError, match="adapter_config"):
+        backend.load_model(starter_chat, adapters={"none": tmp_path})
+    assert not [name for name, held in vars(backend).items() if held is not None]
+    assert backend.load_model(starter_chat).chat("Hello!", max_tokens=1).usage.completion_tokens
+    backend.close()
+
+
+def test_templates_are_rendered_as_transformers_renders_them(backend) -> None:
+    hugging_face = AutoTokenizer.from_pretrained(backend.path, local_files_only=True)
+    parameters = {"type": "object", "properties": {}}
+    tools = [{"type": "function", "function": {"name": "f", "description": "", "parameters": parameters}}]
+    talks = [
+        [Message("user", "Hello!")],
+        [Message("system", "Be brief."), Message("user", " <|im_end|> & ü ")],
+        [Message("user", "Hello!"), Message("assistant", "Hi."), Message("user", "And now?")],
+    ]
+    compared = 0
+    for source in (hugging_face.chat_template, *TEMPLATES.values()):
+        special = {"bos_token": "", "eos_token": "", **hugging_face.special_tokens_map}
+        template = ChatTemplate(source, origin="test", tokens=special)
+        for messages, given in product(talks, ([], [Tool("f")])):
+            plain = [{"role": one.role, "content": one.text} for one in messages]
+            try:
+                expected = hugging_face.apply_chat_template(
+                    plain, tools=tools if given else None, chat_template=source, add_generation_prompt=True,
+                    tokenize=False,
+                )  # fmt: skip
+            except TemplateError:
+                continue
+            if (given and "tools" not in source) or "part in m.content" in source:
+                continue  # said in another way here
+            assert template.render(Chat(tuple(messages), tuple(given))) == expected
+            compared += 1
+    assert compared > 15
+
+
+def test_the_template_for_tools_is_taken_for_tools(copy) -> None:
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    plain, with_tools = "{{ messages[0].content }}", "{{ tools | length }}{{ messages[0].content }}" + "!" * 40
+    config["chat_template"] = [{"name": "default", "template": plain}, {"name": "tool_use", "template": with_tools}]
+    (copy / "tokenizer_config.json").write_text(json.dumps(config))
+    with MLXLLMBackend(copy) as several:
+        assert several.capabilities.chat
+        assert several.count_tokens([Message("user", "Hello!")]) == several.count_tokens("Hello!")
+        assert several.count_tokens([Message("user", "Hello!")], tools=[LAMP]) > several.count_tokens("Hello!")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages.__class__.__mro__[1].__subclasses__() }}",
+        "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_template_neither_reaches_outside_nor_takes_all_time(copy, template, monkeypatch) -> None:
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.1)
     with MLXLLMBackend(copy, chat_template=template) as backend, pytest.raises(BadInput, match="template"):
         backend.chat("Hello!")
 
 
 def test_what_a_model_wants_is_what_it_gets(copy) -> None:
-    (copy / "generation_config.json").write_text(json.dumps({"do_sample": False, "eos_token_id": 2}))
+    wants = {"do_sample": False, "eos_token_id": 2, "repetition_penalty": 0}
+    (copy / "generation_config.json").write_text(json.dumps(wants))
     with MLXLLMBackend(copy) as greedy:
         assert len({greedy.chat("Hello!", max_tokens=12).text for _ in range(3)}) == 1

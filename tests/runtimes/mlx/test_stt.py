@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("mlx.core", reason="mlx is not installed", exc_type=ImportError)
 pytest.importorskip("llama_pajamas_starter", reason="the starter models are not installed")
 
-from support import tiny_whisper
+from support import tiny_whisper, whisper_checkpoint
 
 from llama_pajamas_run_core.errors import BadInput, LoadError
 from llama_pajamas_run_core.testing.stt import STTContract, babble
@@ -22,24 +22,10 @@ from llama_pajamas_run_mlx.stt import MLXSTTBackend
 from llama_pajamas_starter.speech import mlx_folder
 
 
-class RealWords(tiny_whisper.Vocabulary):
-    """Whisper's own words in place of made-up ones."""
-
-    def add(self, text: str) -> int:
-        tokens = Vocabulary.of(self.size).encode(text)
-        assert len(tokens) == 1, f"{text!r} is no single token"
-        return tokens[0]
-
-
 def write(folder: Path, transcript=tiny_whisper.TRANSCRIPT, *, language=None, **options) -> Path:
-    vocabulary = RealWords(language is not None)
-    embedding, positions = tiny_whisper.recitation(vocabulary, transcript, language, **options)
-    width, layers = tiny_whisper.WIDTH, tiny_whisper.LAYERS
-    sizes = {
-        "n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": width, "n_audio_head": 1, "n_audio_layer": 1,
-        "n_vocab": vocabulary.size, "n_text_ctx": 448, "n_text_state": width, "n_text_head": 1, "n_text_layer": layers,
-    }  # fmt: skip
-    return mlx_folder.write_tensors(folder, sizes, dict(tiny_whisper.tensors(embedding, positions)))
+    vocabulary, embedding, positions = whisper_checkpoint.recital(transcript, language=language, **options)
+    tensors = dict(tiny_whisper.tensors(embedding, positions))
+    return mlx_folder.write_tensors(folder, whisper_checkpoint.sizes(vocabulary), tensors)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +35,7 @@ def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("whisper") / "german", (((" Gr", "ü", "ße", "."), 0.0, 1.0),), language=2)
+    return write(tmp_path_factory.mktemp("whisper") / "german", whisper_checkpoint.GERMAN, language=2)
 
 
 class TestEnglish(STTContract):
@@ -70,11 +56,7 @@ def test_a_transcript_to_the_letter(english: Path) -> None:
     with MLXSTTBackend(english) as backend:
         assert backend.languages == ("en",)
         made = backend.transcribe(babble(2.5))
-    offset = made.segments[0].start
-    assert [(one.text, round(one.start - offset, 2), round(one.end - offset, 2)) for one in made.segments] == [
-        ("Hello brave world.", 0.0, 0.8),
-        ("Goodbye.", 0.8, 1.5),
-    ]
+    assert tiny_whisper.told(made) == tiny_whisper.SEGMENTS
     assert made.segments[0].avg_logprob == pytest.approx(0, abs=0.01)
     assert made.segments[0].temperature == 0.0
     assert made.segments[0].no_speech_prob < 0.01
@@ -159,6 +141,9 @@ def test_damaged_folders_are_named(english: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(json.loads(config) | {"n_text_layer": 4}))
     with pytest.raises(LoadError, match="lacks"):
         MLXSTTBackend(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(json.loads(config) | {"n_mels": 128}))
+    with pytest.raises(LoadError, match=r"shape.*encoder\.conv1"):
+        MLXSTTBackend(tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"dtype": "int8"}, {"threads": 2}, {"windows": 0}])
@@ -170,19 +155,18 @@ def test_senseless_options_are_refused(english: Path, options: dict) -> None:
 @pytest.mark.parametrize("short_context", [False, True])
 def test_the_starter_hears_words_when_they_are_said(tmp_path: Path, short_context: bool) -> None:
     pytest.importorskip("espeakng_loader", reason="espeak is not installed")
-    from llama_pajamas_run_system._espeak import Espeak
+    from support.spoken import spoken
+
     from llama_pajamas_starter.speech.checkpoint import Checkpoint
 
     model = mlx_folder.write(tmp_path / "starter", Checkpoint.load())
     said = "Turn the kitchen lights to forty percent."
-    samples, rate, events = Espeak().synthesize_with_words(said, "en-us")
-    pause = np.zeros(round(0.4 * rate), np.float32)
-    sound = Audio(np.concatenate([pause, samples.astype(np.float32) / 32768, pause]), rate)
+    sound, starts = spoken(said)
     with MLXSTTBackend(model, short_context=short_context) as backend:
         made = backend.transcribe(sound, word_times=True)
     assert made.text == said
     assert [word.text for word in made.words] == said.split()
-    assert [word.start for word in made.words] == pytest.approx([event.start + 0.4 for event in events], abs=0.12)
+    assert [word.start for word in made.words] == pytest.approx(starts, abs=0.12)
     assert all(segment.avg_logprob > -0.5 for segment in made.segments)
 
 

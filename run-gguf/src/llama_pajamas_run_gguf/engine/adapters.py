@@ -7,7 +7,8 @@ from typing import Any
 
 import llama_cpp
 
-from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError
+from llama_pajamas_run_core.errors import InferenceError, LoadError
+from llama_pajamas_run_core.language.adapters import NamedAdapters
 from llama_pajamas_run_gguf import logs
 from llama_pajamas_run_gguf._session import Session, check_file, reason
 
@@ -27,38 +28,17 @@ class Adapter:
     scale: float
 
 
-class Adapters:
+class Adapters(NamedAdapters[Adapter]):
     """The adapters of a model. llama.cpp applies one to a whole decode call, so each call serves one adapter's share.
-
-    All calls but :meth:`find` on the owner thread.
 
     Args:
         session: the loaded model.
     """
 
     def __init__(self, session: Session) -> None:
+        super().__init__()
         self._session = session
-        self._known: dict[str, Adapter] = {}
         self._applied: Adapter | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What requests may ask for."""
-        return tuple(self._known)
-
-    def find(self, name: str | None) -> Adapter | None:
-        """The adapter of that name; None for None.
-
-        Raises:
-            BadInput: there is none.
-        """
-        if name is None:
-            return None
-        adapter = self._known.get(name)
-        if adapter is None:
-            there = f"Loaded: {', '.join(self._known)}." if self._known else "None is loaded."
-            raise BadInput(f"There is no adapter {name!r}.", hint=there, param="adapter")
-        return adapter
 
     def load(self, name: str, path: Path, scale: float) -> None:
         """Load an adapter.
@@ -67,8 +47,7 @@ class Adapters:
             BadInput: the name is taken.
             LoadError: the file is missing, damaged, or no adapter for this model.
         """
-        if name in self._known:
-            raise BadInput(f"There is an adapter {name!r} already.", hint="Unload it first.", param="name")
+        self._check_free(name)
         check_file(path)
         with logs.collected() as lines:
             native = llama_cpp.llama_adapter_lora_init(self._session.model, str(path).encode())
@@ -78,8 +57,7 @@ class Adapters:
 
     def unload(self, name: str, context: Any) -> Adapter:
         """Free an adapter, which no request may be using."""
-        adapter = self.find(name)
-        assert adapter is not None
+        adapter = self._get(name)
         if self._applied is adapter:
             self.apply(None, context)
         del self._known[name]

@@ -7,7 +7,8 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from llama_pajamas_run_core.errors import BadInput, ContextTooLong, InferenceError
+from llama_pajamas_run_core.errors import InferenceError
+from llama_pajamas_run_core.language.embedding import tokens_to_embed
 from llama_pajamas_run_gguf._session import ContextSettings, Session
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
@@ -43,19 +44,10 @@ class Embedder:
         """A text's tokens. May be called from any thread.
 
         Raises:
-            BadInput: a token id does not exist.
+            BadInput: a token id does not exist, or there is none.
             ContextTooLong: there are more than fit.
         """
-        if isinstance(source, str):
-            tokens = self._tokenizer.encode(source)
-        else:
-            tokens = list(source)
-            self._tokenizer.check(tokens)
-        if not tokens:
-            raise BadInput("An input to embed is empty.", param=f"input[{index}]")
-        if len(tokens) > self.limit:
-            raise ContextTooLong(tokens=len(tokens), limit=self.limit, param=f"input[{index}]")
-        return tokens
+        return tokens_to_embed(source, index, tokenizer=self._tokenizer, limit=self.limit)
 
     def batches(self, texts: Sequence[list[int]]) -> Iterator[list[list[int]]]:
         """Cut texts into groups that one call takes."""

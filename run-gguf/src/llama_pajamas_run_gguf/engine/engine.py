@@ -13,12 +13,13 @@ import llama_cpp
 from llama_pajamas_run_core.backends.generation import together
 from llama_pajamas_run_core.backends.owner import OwnerThread
 from llama_pajamas_run_core.errors import BadInput, Busy, Cancelled, InferenceError, OutOfMemory
+from llama_pajamas_run_core.language.logprobs import logprob
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
 from llama_pajamas_run_gguf.engine.adapters import Adapter, Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
 from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn
-from llama_pajamas_run_gguf.engine.sampling import Candidates, Sampler, logprob, read_logits
+from llama_pajamas_run_gguf.engine.sampling import Candidates, Sampler, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 from llama_pajamas_run_gguf.engine.spans import Senses
 from llama_pajamas_run_gguf.engine.speculation import Speculator
@@ -234,6 +235,7 @@ class Engine:
     def _start(self, sequence: Sequence) -> bool:
         """Give a request a lane; False where the cache has no room for it as long as others run."""
         try:
+            self._adapters.check(sequence.adapter)
             sequence.open(self._tokenizer, self._vocab)
         except BadInput as error:
             self._fail(sequence, error)

@@ -6,10 +6,11 @@ from collections.abc import Sequence as Tokens
 from typing import Any
 
 from llama_pajamas_run_core.backends.generation import Generation
+from llama_pajamas_run_core.language.calls import Trigger
+from llama_pajamas_run_core.language.output import Output
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob, Usage
 from llama_pajamas_run_gguf.engine.adapters import Adapter
 from llama_pajamas_run_gguf.engine.cache import Slot
-from llama_pajamas_run_gguf.engine.output import Output
 from llama_pajamas_run_gguf.engine.sampling import Sampler
 from llama_pajamas_run_gguf.engine.settings import SamplingSettings
 from llama_pajamas_run_gguf.engine.spans import Span
@@ -35,6 +36,7 @@ class Sequence:
         priority: higher ones come first.
         adapter: the LoRA adapter it is computed with, or None.
         grammar: GBNF that the answer follows from its first token, or None.
+        trigger: begins a grammar later, or None.
         logprobs: alternatives to report for each token, or None for no report.
         spans: pictures and sounds in the prompt.
     """
@@ -51,6 +53,7 @@ class Sequence:
         priority: int = 0,
         adapter: Adapter | None = None,
         grammar: str | None = None,
+        trigger: Trigger | None = None,
         logprobs: int | None = None,
         spans: Tokens[Span] = (),
     ) -> None:
@@ -62,7 +65,7 @@ class Sequence:
         self.end = limit if max_tokens is None else min(limit, len(prompt) + max_tokens)
         self.priority = priority
         self.adapter = adapter
-        self.grammar = grammar
+        self.grammar, self.trigger = grammar, trigger
         self.logprobs = logprobs
         self.spans = tuple(spans)
         self.arrival = next(_arrivals)
@@ -126,7 +129,8 @@ class Sequence:
     def add(self, token: int, logprobs: tuple[TokenLogprob, ...]) -> None:
         """Take a chosen token into the answer."""
         self.tokens.append(token)
-        constraint = self.output.add(token, logprobs)
+        answer = self.output.add(token, logprobs)
+        constraint = None if self.trigger is None else self.trigger.push(answer)
         if constraint is not None and self.sampler is not None:
             self.sampler.constrain(*constraint)
 

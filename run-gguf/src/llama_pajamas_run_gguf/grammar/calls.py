@@ -2,11 +2,10 @@
 
 import json
 import logging
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from llama_pajamas_run_core.errors import Unsupported
+from llama_pajamas_run_core.language.calls import object_schema
 from llama_pajamas_run_core.text.tool_calls import ToolStyle
 from llama_pajamas_run_core.types.chat import Tool
 from llama_pajamas_run_gguf.grammar.gbnf import SPACE, Rules, alternatives, literal
@@ -84,24 +83,10 @@ class CallGrammar:
 
     def _schema(self, tool: Tool, index: int) -> str:
         param = f"tools[{index}].function.parameters"
-        schema = _object_schema(tool.parameters)
+        schema = object_schema(tool.parameters)
         try:
             return Converter(self._rules, schema, param=param, lenient=True).visit(schema, f"tool-{index}")
         except Unsupported as error:
             # Only valid JSON is promised for calls; a tool must not become useless by a detail of its schema.
             _log.info("arguments of %s are not held to their schema: %s", tool.name, error.message)
             return Converter(self._rules, {}, param=param).visit({"type": "object"}, f"tool-{index}")
-
-
-def bare_call(names: Sequence[str]) -> re.Pattern[str]:
-    """The beginning of a call that no marker announces, up to its name, which is the only group."""
-    known = "|".join(re.escape(name) for name in names)
-    return re.compile(rf'\s*(?:<\|python_tag\|>|```(?:json|tool_call)\n)?\s*\[?\s*\{{\s*"name"\s*:\s*"({known})"')
-
-
-def _object_schema(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A tool's parameters as a schema of an object; a tool that lists no parameters takes none."""
-    schema = {"type": "object", **parameters}
-    if not schema.get("properties") and "additionalProperties" not in schema and "$ref" not in schema:
-        schema["additionalProperties"] = False
-    return schema

@@ -11,6 +11,7 @@ from typing import Any, Final
 from llguidance import LLMatcher
 
 from llama_pajamas_run_core.errors import BadInput, Unsupported
+from llama_pajamas_run_core.language.calls import object_schema
 from llama_pajamas_run_core.text.reasoning import ReasoningTags
 from llama_pajamas_run_core.text.tool_calls import ToolStyle
 from llama_pajamas_run_core.types.chat import Tool
@@ -142,7 +143,7 @@ class Grammar:
         return f'space "," space "\\"{self._key}\\"" space ":" space arguments_{index} space "}}"'
 
     def _arguments(self, tool: Tool, index: int) -> str:
-        schema = _object_schema(tool.parameters)
+        schema = object_schema(tool.parameters)
         objection = LLMatcher.validate_grammar(f"start: {json_rule(schema)}", self._tokenizer.guide)
         if not objection:
             return json_rule(schema)
@@ -165,11 +166,3 @@ def _refuse(objection: str, param: str) -> None:
     if "nimplemented" in reason or "not supported" in reason or "unsupported" in reason.lower():
         raise Unsupported(f"The schema cannot be enforced: {reason}.", param=param)
     raise BadInput(f"The schema is not valid: {reason}.", param=param)
-
-
-def _object_schema(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A tool's parameters as a schema of an object; a tool that lists no parameters takes none."""
-    schema = {"type": "object", **parameters}
-    if not schema.get("properties") and "additionalProperties" not in schema and "$ref" not in schema:
-        schema["additionalProperties"] = False
-    return schema

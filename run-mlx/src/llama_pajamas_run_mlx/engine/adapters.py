@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from llama_pajamas_run_core.errors import BadInput, LoadError
+from llama_pajamas_run_core.errors import LoadError
+from llama_pajamas_run_core.language.adapters import NamedAdapters
 
 #: The names of files: mlx-lm's, and those of Hugging Face's PEFT.
 _WEIGHTS: Final = ("adapters.safetensors", "adapter_model.safetensors")
@@ -157,37 +158,18 @@ class Choice:
     slots: mx.array | None = None
 
 
-class Adapters:
-    """The adapters of a model. All calls but :meth:`find` on the owner thread.
+class Adapters(NamedAdapters[Adapter]):
+    """The adapters of a model.
 
     Args:
         model: of mlx-lm; layers that an adapter changes are wrapped.
     """
 
     def __init__(self, model: nn.Module) -> None:
+        super().__init__()
         self._model = model
         self._choice = Choice()
         self._layers: dict[str, AdaptedLinear] = {}
-        self._known: dict[str, Adapter] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What requests may ask for."""
-        return tuple(self._known)
-
-    def find(self, name: str | None) -> Adapter | None:
-        """The adapter of that name; None for None.
-
-        Raises:
-            BadInput: there is none.
-        """
-        if name is None:
-            return None
-        adapter = self._known.get(name)
-        if adapter is None:
-            there = f"Loaded: {', '.join(self._known)}." if self._known else "None is loaded."
-            raise BadInput(f"There is no adapter {name!r}.", hint=there, param="adapter")
-        return adapter
 
     def load(self, name: str, folder: Path) -> None:
         """Load an adapter made by mlx-lm or by Hugging Face's PEFT.
@@ -200,8 +182,7 @@ class Adapters:
             BadInput: the name is taken.
             LoadError: the folder holds no LoRA adapter, or none for this model.
         """
-        if name in self._known:
-            raise BadInput(f"There is an adapter {name!r} already.", hint="Unload it first.", param="name")
+        self._check_free(name)
         pairs = read_adapter(folder)
         layers = {path: self._layer(path, folder) for path in pairs}
         for path, pair in pairs.items():
@@ -220,8 +201,7 @@ class Adapters:
         Raises:
             BadInput: there is none of that name.
         """
-        adapter = self.find(name)
-        assert adapter is not None
+        adapter = self._get(name)
         del self._known[name]
         for layer in self._layers.values():
             layer.pairs.pop(adapter.key, None)

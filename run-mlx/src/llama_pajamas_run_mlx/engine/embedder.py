@@ -10,7 +10,8 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
-from llama_pajamas_run_core.errors import BadInput, ContextTooLong
+from llama_pajamas_run_core.language.embedding import tokens_to_embed
+from llama_pajamas_run_mlx._session import mapped
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
 #: Where mlx-lm's models keep what comes before the logits.
@@ -45,16 +46,7 @@ class Embedder:
             BadInput: a token id does not exist, or there is none.
             ContextTooLong: there are more than fit.
         """
-        if isinstance(source, str):
-            tokens = self._tokenizer.encode(source)
-        else:
-            tokens = list(source)
-            self._tokenizer.check(tokens)
-        if not tokens:
-            raise BadInput("An input to embed is empty.", param=f"input[{index}]")
-        if len(tokens) > self._limit:
-            raise ContextTooLong(tokens=len(tokens), limit=self._limit, param=f"input[{index}]")
-        return tokens
+        return tokens_to_embed(source, index, tokenizer=self._tokenizer, limit=self._limit)
 
     def batches(self, texts: Sequence[list[int]]) -> Iterator[list[list[int]]]:
         """Cut texts into groups for one computation each."""
@@ -69,20 +61,26 @@ class Embedder:
             yield group
 
     def embed(self, texts: Sequence[list[int]]) -> npt.NDArray[np.float32]:
-        """One group's vectors, float32 [n, d], of any length. Runs on the owner thread."""
+        """One group's vectors, float32 [n, d], of any length. Runs on the owner thread.
+
+        Raises:
+            OutOfMemory: there is not enough memory.
+            InferenceError: the model failed.
+        """
         longest = max(map(len, texts))
         # What is behind a text's end does not change what is before it: these models look back only.
         rows = mx.array([[*tokens, *[0] * (longest - len(tokens))] for tokens in texts])
         lengths = mx.array([len(tokens) for tokens in texts])
-        states = self._backbone(rows).astype(mx.float32)
-        if self._pooling == "first":
-            pooled = states[:, 0]
-        elif self._pooling == "last":
-            pooled = states[mx.arange(len(texts)), lengths - 1]
-        else:
-            inside = (mx.arange(longest)[None] < lengths[:, None])[..., None]
-            pooled = mx.where(inside, states, 0).sum(axis=1) / lengths[:, None]
-        return np.array(pooled, np.float32)
+        with mapped():
+            states = self._backbone(rows).astype(mx.float32)
+            if self._pooling == "first":
+                pooled = states[:, 0]
+            elif self._pooling == "last":
+                pooled = states[mx.arange(len(texts)), lengths - 1]
+            else:
+                inside = (mx.arange(longest)[None] < lengths[:, None])[..., None]
+                pooled = mx.where(inside, states, 0).sum(axis=1) / lengths[:, None]
+            return np.array(pooled, np.float32)
 
 
 def find_backbone(model: Any, width: int | None) -> nn.Module | None:

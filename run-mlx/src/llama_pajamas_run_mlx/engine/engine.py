@@ -84,6 +84,7 @@ class Engine:
         make_cache: Callable[[], list[Any]],
     ) -> None:
         self._model = StepModel(model, adapters)
+        self._adapters = adapters
         self._make_cache = make_cache
         self._tokenizer = tokenizer
         self._lanes = lanes
@@ -204,6 +205,7 @@ class Engine:
                 request.generation.fail(as_fault(error))
 
     def _start(self, request: Request) -> None:
+        self._adapters.check(request.adapter)
         sampler, processors = request.open()
         cache, prompt, adapter = None, request.prompt, request.adapter
         if self._cache is not None and len(prompt) > 1:

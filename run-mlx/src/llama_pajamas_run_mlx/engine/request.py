@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from llama_pajamas_run_core.backends.generation import Generation
+from llama_pajamas_run_core.language.logprobs import logprob
+from llama_pajamas_run_core.language.output import Output
+from llama_pajamas_run_core.language.plan import AnswerPlan
 from llama_pajamas_run_core.types.chat import FinishReason, GenerationOptions, TokenLogprob, Usage
-from llama_pajamas_run_mlx.chat.plan import AnswerPlan
 from llama_pajamas_run_mlx.engine.adapters import Adapter
-from llama_pajamas_run_mlx.engine.output import Output
-from llama_pajamas_run_mlx.engine.sampling import Sampler, SamplingSettings, Steering, greedy, logprob
+from llama_pajamas_run_mlx.engine.sampling import Sampler, SamplingSettings, Steering, greedy
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
 _arrivals = itertools.count()

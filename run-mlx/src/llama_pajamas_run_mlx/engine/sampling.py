@@ -1,24 +1,23 @@
 """Choosing a token from logits: what mlx-lm's batch generator calls for every sequence of a step."""
 
-import codecs
 import logging
 import math
 import random
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 from llguidance import LLMatcher
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from llama_pajamas_run_core.errors import BadInput, InferenceError
-from llama_pajamas_run_core.types.chat import GenerationOptions, TokenLogprob
-from llama_pajamas_run_mlx.chat.plan import AnswerPlan
-from llama_pajamas_run_mlx.engine.output import visible
+from llama_pajamas_run_core.language.output import TokenText
+from llama_pajamas_run_core.language.plan import AnswerPlan
+from llama_pajamas_run_core.types.chat import GenerationOptions
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -62,7 +61,9 @@ class SamplingSettings:
         for name, kind in (*names.items(), ("repetition_penalty", float)):
             value = config.get(name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-                found["repeat_penalty" if name == "repetition_penalty" else name] = kind(value)
+                found[name] = kind(value)
+        if penalty := found.pop("repetition_penalty", 0.0):  # nothing can be divided by 0
+            found["repeat_penalty"] = penalty
         if config.get("do_sample") is False:
             found["temperature"] = 0.0
         return cls(**found)
@@ -155,8 +156,8 @@ class Steering:
         self._settings = settings
         self._tokenizer = tokenizer
         self._trigger = plan.trigger
-        self._visible = visible(tokenizer, plan)
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._text = TokenText(tokenizer, plan.markers)
+        self._reasoning = deepcopy(plan.reasoning)  # the answer's own lies a token behind
         self._matcher = None if plan.grammar is None else self._match(plan.grammar)
         self._recent = deque(prompt, maxlen=max(settings.repeat_window, 1))
         self._counts: Counter[int] = Counter()
@@ -186,7 +187,9 @@ class Steering:
             if not self._matcher.consume_token(token):
                 raise InferenceError(f"The required format could not be kept: {self._matcher.get_error()}")
         elif self._trigger is not None:
-            text = self._decoder.decode(self._tokenizer.piece(token, special=token in self._visible))
+            text = self._text.add(token)
+            if self._reasoning is not None:  # in which no calls are made
+                _, text = self._reasoning.push(text)
             if (found := self._trigger.push(text)) is not None:
                 self._begin(*found)
 
@@ -215,7 +218,8 @@ class Steering:
             places = mx.array(sorted(set(self._recent)))
             found = logits[:, places]
             scaled = mx.where(found > 0, found / settings.repeat_penalty, found * settings.repeat_penalty)
-            logits[:, places] = scaled
+            # Not "logits[:, places] =", which would change those that are kept for the report.
+            logits = mx.put_along_axis(logits, places[None], scaled, axis=-1)
         if (settings.presence_penalty or settings.frequency_penalty) and self._counts:
             places = mx.array(list(self._counts))
             counts = mx.array([float(count) for count in self._counts.values()])
@@ -233,27 +237,3 @@ class Steering:
         if not allowed.any():
             raise InferenceError("No token of this model continues the required format.")
         return mx.where(mx.array(allowed)[None], logits, -math.inf)
-
-
-def logprob(logits: npt.NDArray[np.float32], token: int, alternatives: int, tokenizer: Tokenizer) -> TokenLogprob:
-    """How likely a token was by the model itself, before any sampling settings.
-
-    Args:
-        logits: of its place, float32 [v].
-        token: the chosen one.
-        alternatives: how many of the likeliest to report beside it.
-        tokenizer: of the model.
-    """
-    peak = logits.max()
-    total = float(peak) + math.log(float(np.exp(logits - peak, dtype=np.float64).sum()))
-
-    def report(number: int, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-        data = tokenizer.piece(number, special=True)
-        return TokenLogprob(data.decode("utf-8", "replace"), data, float(logits[number]) - total, top)
-
-    if not alternatives:
-        return report(token)
-    count = min(alternatives, len(logits))
-    likeliest = np.argpartition(-logits, count - 1)[:count]
-    ordered = likeliest[np.argsort(-logits[likeliest], kind="stable")]
-    return report(token, tuple(report(int(number)) for number in ordered))

@@ -47,14 +47,12 @@ def load_whisper(path: Path, dtype: str) -> tuple[WhisperModel, Dimensions, dict
                     isinstance(module, nn.Linear | nn.Embedding) and f"{name}.scales" in weights
                 ),
             )
-        heads = weights.pop("alignment_heads", None)
-        expected = {name for name, _ in tree_flatten(model.parameters())} - {"alignment_heads"}
+        model.alignment_heads = weights.setdefault("alignment_heads", model.alignment_heads)
+        expected = {name for name, _ in tree_flatten(model.parameters())}
         if missing := sorted(expected - set(weights)):
             raise LoadError(f"{weights_file} lacks {len(missing)} tensors, the first of them {missing[0]}.")
-        model.load_weights([(name, weights[name]) for name in sorted(expected)], strict=False)
+        model.load_weights([(name, weights[name]) for name in sorted(expected)])  # and sees that their shapes fit
         model.set_dtype(DTYPES[dtype])
-        if heads is not None:
-            model.alignment_heads = heads
         mx.eval(model.parameters())
     except LoadError:
         raise

@@ -1,7 +1,5 @@
 """Whisper's network as run-core's decoding asks for it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.whisper.sizes import alignment_heads
-from llama_pajamas_run_mlx._session import as_fault
+from llama_pajamas_run_mlx._session import mapped
 from llama_pajamas_run_mlx.whisper.load import load_whisper
 from llama_pajamas_run_mlx.whisper.model import LayerCache
 
@@ -49,7 +47,7 @@ class MLXWhisper:
 
     def encode(self, mel: npt.NDArray[np.float32]) -> mx.array:
         """Encode spectrograms [n, n_mels, frames]."""
-        with _mapped():
+        with mapped():
             dtype = self._model.decoder.positional_embedding.dtype
             return self._model.encoder(mx.array(mel.swapaxes(1, 2)).astype(dtype))
 
@@ -59,13 +57,13 @@ class MLXWhisper:
 
     def step(self, transcript: Transcript, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Take up tokens [n, k]; the logits behind the last of them."""
-        with _mapped():
+        with mapped():
             logits, transcript.cache, _ = self._model.decoder(mx.array(tokens), transcript.audio, transcript.cache)
             return np.array(logits)
 
     def align(self, audio: mx.array, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """How much each token attends to the audio, [n, heads, k, positions]."""
-        with _mapped():
+        with mapped():
             _, _, seen = self._model.decoder(mx.array(tokens), audio, scores=True)
             heard = mx.stack([seen[layer][:, head] for layer, head in self._heads], axis=1)
             return np.array(heard.astype(mx.float32))
@@ -74,11 +72,3 @@ class MLXWhisper:
         """Free the model."""
         del self._model
         mx.clear_cache()
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise as_fault(error) from error

@@ -3,13 +3,35 @@
 import codecs
 
 from llama_pajamas_run_core.backends.generation import Generation
+from llama_pajamas_run_core.language.plan import AnswerPlan
+from llama_pajamas_run_core.language.tokens import Tokenizer
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob, ToolCallDelta
-from llama_pajamas_run_mlx.chat.plan import AnswerPlan
-from llama_pajamas_run_mlx.tokenizer import Tokenizer
+
+
+class TokenText:
+    """Tokens as text: whole code points, as they are completed.
+
+    Args:
+        tokenizer: of the model.
+        markers: control tokens, as text, that are shown; all others have none.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, markers: tuple[str, ...]) -> None:
+        self._tokenizer = tokenizer
+        self._shown = {tokenizer.named(marker) for marker in markers}
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token: int) -> str:
+        """What a token completes."""
+        return self._decoder.decode(self._tokenizer.piece(token, special=token in self._shown))
+
+    def end(self) -> str:
+        """What stands for a code point that was never completed."""
+        return self._decoder.decode(b"", final=True)
 
 
 class Output:
-    """Whole code points as they are completed, split into reasoning, text and tool calls.
+    """An answer's text, split into reasoning, text and tool calls.
 
     Args:
         generation: where the text goes.
@@ -22,19 +44,21 @@ class Output:
 
     def __init__(self, generation: Generation, tokenizer: Tokenizer, plan: AnswerPlan) -> None:
         self._generation = generation
-        self._tokenizer = tokenizer
         self._plan = plan
-        self._visible = visible(tokenizer, plan)
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._text = TokenText(tokenizer, plan.markers)
         self.reasoning_tokens = 0
 
-    def add(self, token: int, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
-        """Take the next token."""
-        text = self._decoder.decode(self._tokenizer.piece(token, special=token in self._visible))
-        reasoning, answer = self._split(text)
+    def add(self, token: int, logprobs: tuple[TokenLogprob, ...] = ()) -> str:
+        """Take the next token.
+
+        Returns:
+            what it adds to the answer behind the reasoning, tool calls included.
+        """
+        reasoning, answer = self._split(self._text.add(token))
         if self._plan.reasoning is not None and not answer and (reasoning or self.reasoning_tokens):
             self.reasoning_tokens += 1
         self._show(reasoning, *self._calls(answer), logprobs)
+        return answer
 
     def end(self, reason: FinishReason) -> FinishReason:
         """Take note that no more is to come.
@@ -42,7 +66,7 @@ class Output:
         Returns:
             the finish reason to report.
         """
-        reasoning, answer = self._split(self._decoder.decode(b"", final=True))
+        reasoning, answer = self._split(self._text.end())
         if self._plan.reasoning is not None:
             more_reasoning, more_answer = self._plan.reasoning.flush()
             reasoning, answer = reasoning + more_reasoning, answer + more_answer
@@ -66,9 +90,3 @@ class Output:
     ) -> None:
         if reasoning or text or calls or logprobs:
             self._generation.push(text, reasoning=reasoning, tool_calls=calls, logprobs=logprobs)
-
-
-def visible(tokenizer: Tokenizer, plan: AnswerPlan) -> frozenset[int]:
-    """The control tokens whose text matters to whoever reads the answer."""
-    named = (tokenizer.named(marker) for marker in plan.markers)
-    return frozenset(token for token in named if token is not None)
