@@ -1,10 +1,12 @@
 """The command line, in the process, with the starter models."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from support import onnx_graphs
 
 from llama_pajamas_run_core.artifacts.catalogue import Catalogue
@@ -15,6 +17,9 @@ from llama_pajamas_run_core.dsp.outlines import from_coco_rle
 from llama_pajamas_run_core.errors import BadInput, UnknownModel
 from llama_pajamas_run_core.evaluation import Row
 from llama_pajamas_run_core.machine import Machine
+from llama_pajamas_run_core.pool import ModelPool
+from llama_pajamas_run_core.server.settings import Settings
+from llama_pajamas_run_core.testing.fakes import FAKE_RUNTIME
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_core.types.vision import Image
 
@@ -116,6 +121,73 @@ def test_mistakes_get_an_error_that_says_what_to_do(
     printed = capsys.readouterr().err
     assert printed.startswith("error: ")
     assert shown in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("serve", "--preload", "nothing"), "The model 'nothing' does not exist"),
+        (("serve", "--memory", "0"), "above 0"),
+        (("serve", "--api-key", ""), "API key is empty"),
+        (("serve", "--port", "70000"), "0 to 65535"),
+        (("serve", "--host", "0.0.0.0"), "--api-key"),
+        (("detect", str(EXAMPLES / "scene.png"), "--ask", "What?", "--json"), "does not go with"),
+        (("detect", "a/scene.png", "b/scene.png", "--draw", "out"), "same file"),
+        (("export", "abacus"), "tensorrt"),
+    ],
+)
+def test_options_that_cannot_be_are_told_at_once(
+    arguments: tuple[str, ...], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 1
+    printed = capsys.readouterr().err
+    assert printed.splitlines()[-1].startswith("error: ")
+    assert shown in printed
+
+
+def test_serve_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[ModelPool, Settings]] = []
+    monkeypatch.setattr(
+        "llama_pajamas_run_core.cli.serve.run_server", lambda pool, how, ready: served.append((pool, how))
+    )
+    monkeypatch.setenv("LLAMA_PAJAMAS_API_KEYS", "one, two,")
+    assert run("serve", "--memory", "1.5", "--keep-alive", "-1", "--allow-host", "My.Example", "--fetch-media") == 0
+    ((pool, settings),) = served
+    assert (pool._residents._limits.budget, pool._residents._keep_alive) == (3 * 2**29, None)
+    assert settings.api_keys == ("one", "two")
+    assert settings.hosts == {"my.example"}
+    assert settings.fetch_media
+
+
+def test_a_runtime_with_a_broken_command_is_listed_with_the_reason_and_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtimes = [
+        replace(FAKE_RUNTIME, name="absent", commands={"export": "no_such_package.export:export"}),
+        replace(FAKE_RUNTIME, name="other", commands={"verify": "no_such_package:verify"}),
+        replace(FAKE_RUNTIME, name="unnamed", commands={"export": f"{__name__}:no_such_function"}),
+        replace(FAKE_RUNTIME, name="whole", commands={"export": f"{__name__}:exporting"}),
+    ]
+    monkeypatch.setattr("llama_pajamas_run_core.cli.verbs.discover", lambda: runtimes)
+    monkeypatch.setenv("COLUMNS", "150")
+    assert run("export", "whole", "model", "--bits", "4") == 0
+    assert capsys.readouterr().out == "model 4\n"
+    assert run("export", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "Write it down." in shown
+    assert "'absent' cannot be used here: No module named 'no_such_package'" in shown
+    assert "other" not in shown
+    for name, reason in (("absent", "No module named 'no_such_package'"), ("unnamed", "no_such_function")):
+        for arguments in ((), ("model", "--bits", "4")):
+            assert run("export", name, *arguments) == 1
+            assert reason in capsys.readouterr().err
+    assert run("export", "other") == 1
+    assert "There are: absent, unnamed, whole." in capsys.readouterr().err
+
+
+def exporting(model: str, bits: int = 8) -> None:
+    """Write it down."""
+    typer.echo(f"{model} {bits}")
 
 
 def test_models_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,34 @@ def test_a_floor_that_is_not_reached_fails(run: Callable[..., int], capsys: pyte
     assert "(not reached)" in capsys.readouterr().out
 
 
+def test_a_record_that_cannot_be_written_is_an_error_that_names_it(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("counting", "--json", str(tmp_path / "nowhere" / "record.json")) == 1
+    assert "record.json cannot be written" in capsys.readouterr().err
+
+
+def test_a_broken_one_is_listed_with_the_reason_and_harms_no_other(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = [EntryPoint(name, f"{__name__}:{name}", module.GROUP) for name in ("broken", "counting")]
+
+    def load(point: EntryPoint) -> object:
+        if point.name == "broken":
+            raise ModuleNotFoundError("No module named 'its_library'")
+        return counting
+
+    monkeypatch.setattr(EntryPoint, "load", load)
+    monkeypatch.setattr(module, "entry_points", lambda group: points)
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert "Count things." in shown
+    assert "No module named 'its_library'" in shown
+    assert run("broken", "--prompts", "5") == 1
+    assert capsys.readouterr().err == "error: 'broken' cannot be used here: No module named 'its_library'.\n"
+    assert run("counting") == 0
+
+
 def test_unknown_ones_are_named(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("dancing") == 1
     assert capsys.readouterr().err == "error: There is no evaluation 'dancing'. There are: counting.\n"

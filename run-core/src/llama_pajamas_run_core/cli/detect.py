@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from llama_pajamas_run_core.cli.files import read
+from llama_pajamas_run_core.backends.vision import VisionBackend
+from llama_pajamas_run_core.cli.files import read, write
 from llama_pajamas_run_core.codecs.image import decode_image, encode_image
 from llama_pajamas_run_core.dsp.outlines import coco_rle
 from llama_pajamas_run_core.errors import BadInput
@@ -33,18 +34,21 @@ def detect(
     runtime: Annotated[str | None, typer.Option(help="Prefer this runtime.")] = None,
 ) -> None:
     """Find objects in images."""
+    if ask is not None and (masks or as_json or draw is not None):
+        raise BadInput("--ask prints the language model's answer; it does not go with --masks, --draw or --json.")
+    if draw is not None and len(set(map(_name, files))) < len(files):
+        raise BadInput("Two of the images would be drawn into the same file.", hint="Draw them one after the other.")
     machine = Machine()
     options = DetectOptions(confidence=confidence, iou=iou)
     with machine.open(Task.VISION, model, ability="segment" if masks else "detect", runtime=runtime) as vision:
+        if ask is not None:
+            _answer(machine, vision, files, ask, options)
+            return
         for file in files:
             image = decode_image(read(file))
-            if ask is not None:
-                with machine.open(Task.LLM) as llm:
-                    typer.echo(describe(vision, llm, image, question=ask, look=options).result().text)
-                continue
             (found,) = vision.segment([image], options) if masks else vision.detect([image], options)
             if draw is not None:
-                _write(draw, file, drawn(image, found))
+                _write(draw / _name(file), drawn(image, found))
             if as_json:
                 typer.echo(json.dumps({"file": str(file), "detections": _as_json(found)}))
                 continue
@@ -52,6 +56,13 @@ def detect(
                 box, area = one.box, "" if one.mask is None else f"  {one.mask.area} pixels"
                 place = f"{box.x1:.0f},{box.y1:.0f} {box.x2:.0f},{box.y2:.0f}"
                 typer.echo(f"{file}: {one.label} {one.confidence:.2f}  {place}{area}")
+
+
+def _answer(machine: Machine, vision: VisionBackend, files: Sequence[Path], ask: str, options: DetectOptions) -> None:
+    with machine.open(Task.LLM) as llm:
+        for file in files:
+            answer = describe(vision, llm, decode_image(read(file)), question=ask, look=options)
+            typer.echo(answer.result().text)
 
 
 def drawn(image: Image, found: Sequence[Detection]) -> Image:
@@ -73,13 +84,17 @@ def drawn(image: Image, found: Sequence[Detection]) -> Image:
     return Image(pixels)
 
 
-def _write(folder: Path, file: Path, image: Image) -> None:
-    path = folder / f"{'stdin' if str(file) == '-' else file.stem}.png"
+def _name(file: Path) -> str:
+    """What the drawn image of a file is called."""
+    return f"{'stdin' if str(file) == '-' else file.stem}.png"
+
+
+def _write(path: Path, image: Image) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_image(image))
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}.", param="draw") from error
+        raise BadInput(f"{path.parent} cannot be made: {error.strerror or error}.", param="draw") from error
+    write(path, encode_image(image))
 
 
 def _as_json(found: Sequence[Detection]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_core.cli.brought import brought
+from llama_pajamas_run_core.cli.files import write
 from llama_pajamas_run_core.evaluation import Row
 from llama_pajamas_run_core.machine import Machine
 
@@ -33,24 +34,18 @@ Evaluation = Callable[..., Iterable[Row]]
 _Json = Annotated[Path | None, typer.Option(help="Write the rows to this file, with the machine and the date.")]
 
 
-class _Evaluations(TyperGroup):
-    """Every installed evaluation as a command; only the one that runs is imported."""
+def _names() -> list[str]:
+    return sorted(point.name for point in entry_points(group=GROUP))
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(point.name for point in entry_points(group=GROUP))
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        for point in entry_points(group=GROUP):
-            if point.name == cmd_name:
-                single = typer.Typer(add_completion=False, rich_markup_mode=None)
-                single.command(cmd_name)(_command(cmd_name, point.load()))
-                return typer.main.get_command(single)
-        known = ", ".join(self.list_commands(ctx)) or "none"
-        raise BadInput(f"There is no evaluation '{cmd_name}'.", hint=f"There are: {known}.")
+def _load(name: str) -> Callable[..., None]:
+    return _command(name, next(point for point in entry_points(group=GROUP) if point.name == name).load())
 
 
 app = typer.Typer(
-    cls=_Evaluations, invoke_without_command=True, help="Measure models on held-out data and compare with their floors."
+    cls=brought("evaluation", _names, _load),
+    invoke_without_command=True,
+    help="Measure models on held-out data and compare with their floors.",
 )
 
 
@@ -59,8 +54,9 @@ def evaluate(context: typer.Context) -> None:
     """Measure models on held-out data and compare with their floors."""
     if context.invoked_subcommand is None:
         group = context.command
-        assert isinstance(group, _Evaluations)
-        context.invoke(group.get_command(context, _DEFAULT))
+        assert isinstance(group, TyperGroup)
+        command: Any = group.get_command(context, _DEFAULT)
+        context.invoke(command)
 
 
 def _command(name: str, evaluation: Evaluation) -> Callable[..., None]:
@@ -69,7 +65,7 @@ def _command(name: str, evaluation: Evaluation) -> Callable[..., None]:
     def run(*, json: Path | None = None, **options: Any) -> None:
         rows = _shown(name, evaluation(Machine(), **options))
         if json is not None:
-            json.write_text(_record(name, rows), "utf-8")
+            write(json, _record(name, rows).encode())
         if not all(row.reached for row in rows):
             raise typer.Exit(1)
 
