@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from llama_pajamas_run_core.backends.tts import TTSBackend
+from llama_pajamas_run_core.cli.files import read, write
 from llama_pajamas_run_core.codecs.audio import decode_audio, encode_audio
-from llama_pajamas_run_core.errors import PajamasError
+from llama_pajamas_run_core.errors import BadInput, PajamasError
 from llama_pajamas_run_core.machine import Machine
 from llama_pajamas_run_core.pipelines.voice import Done, Heard, Spoken, Timings, Written, turn
 from llama_pajamas_run_core.types.audio import Audio, SpeakOptions
 from llama_pajamas_run_core.types.chat import GenerationOptions
 from llama_pajamas_run_core.types.tasks import Task
 
-#: A voice that no starter model was trained on.
+#: A voice of eSpeak NG that no starter model was trained on.
 ASKING_VOICE = "en-gb-x-gbclan"
 
 
@@ -35,9 +37,9 @@ def main() -> None:
     with machine.open(Task.STT) as stt, machine.open(Task.LLM) as llm, machine.open(Task.TTS) as tts:
         print(f"hears with {stt.runtime}, thinks with {llm.runtime}, speaks with {tts.runtime}")
         if arguments.audio is not None:
-            question = decode_audio(arguments.audio.read_bytes())
+            question = decode_audio(read(arguments.audio))
         else:
-            question = tts.speak(arguments.question, voice=ASKING_VOICE)
+            question = tts.speak(arguments.question, voice=asking_voice(tts))
         # Load what is loaded lazily before the clock starts: a person talks to a warm assistant.
         for _ in turn(stt, llm, tts, question, think=GenerationOptions(temperature=0.0)):
             pass
@@ -62,8 +64,16 @@ def main() -> None:
         if not pieces:
             sys.exit("Nothing was heard, so nothing was answered.")
         answer = Audio(np.concatenate([piece.samples for piece in pieces]), tts.rate)
-        arguments.out.write_bytes(encode_audio(answer, "wav"))
+        write(arguments.out, encode_audio(answer, "wav"))
         print(f"wrote {arguments.out} ({answer.duration:.1f} s); it says: {stt.transcribe(answer).text}")
+
+
+def asking_voice(tts: TTSBackend) -> str | None:
+    """The voice that asks; the default one where the machine speaks by other means."""
+    try:
+        return tts.find_voice(ASKING_VOICE).id
+    except BadInput:
+        return None
 
 
 def report(question: Audio, pieces: list[Audio], timings: Timings) -> None:

@@ -40,7 +40,8 @@ def main() -> None:
         loaded = time.perf_counter()
         first = None
         for delta in llm.stream(arguments.prompt, max_tokens=arguments.max_tokens, temperature=0.0):
-            first = first or time.perf_counter()
+            if delta.text and first is None:
+                first = time.perf_counter()
             print(delta.text, end="", flush=True)
         ended = time.perf_counter()
         print()
@@ -59,4 +60,4 @@ if __name__ == "__main__":
     try:
         main()
     except PajamasError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")

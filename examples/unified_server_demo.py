@@ -62,7 +62,7 @@ def main() -> int:
     machine = Machine()
     console = Console()
     console.print(overview(machine))
-    entries = [named(machine, model) for model in arguments.models] or list(machine.catalogue.entries())
+    entries = [named(machine, model) for model in arguments.models] or shipped(machine)
     console.print(choices(machine, entries))
     preload = tuple(entry.id for entry in entries)
     if arguments.check:
@@ -79,6 +79,12 @@ def named(machine: Machine, model: str) -> ModelEntry:
     return machine.catalogue.add_path(model) if Path(model).exists() else machine.catalogue.get(model)
 
 
+def shipped(machine: Machine) -> list[ModelEntry]:
+    """The models that installed packages bring; those that were pulled are loaded when they are asked for."""
+    pulled = {manifest.id for manifest in machine.catalogue.store.manifests()}
+    return [entry for entry in machine.catalogue.entries() if entry.id not in pulled]
+
+
 def choices(machine: Machine, entries: list[ModelEntry]) -> Table:
     """The runtime chosen for each model, with the reason."""
     table = Table("model", "task", "runtime", "reason", title="Models", title_justify="left")
@@ -89,7 +95,7 @@ def choices(machine: Machine, entries: list[ModelEntry]) -> Table:
 
 
 def check(machine: Machine, console: Console, preload: tuple[str, ...]) -> int:
-    """Serve on a free port, ask everything, print the answers; the number of wrong ones."""
+    """Serve on a free port, ask everything, print the answers; 1 if one of them is wrong, else 0."""
     try:
         from starter_checks import Checks
     except ModuleNotFoundError as error:

@@ -31,6 +31,25 @@ def test_a_spoken_question_is_answered_aloud(tmp_path: Path) -> None:
     assert (tmp_path / "answer.wav").read_bytes().startswith(b"RIFF")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("crossmodal_pipeline_demo.py", "nowhere.wav"),
+        ("edge_single_runtime.py", "nowhere.gguf"),
+        ("unified_server_demo.py", "nowhere.gguf"),
+    ],
+)
+def test_a_file_that_is_not_there_is_an_error_that_names_it(arguments: tuple[str, str], tmp_path: Path) -> None:
+    name, file = arguments
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, file], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert file in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_one_runtime_alone_answers(tmp_path: Path) -> None:
     assert "forty-two" in run("edge_single_runtime.py", cwd=tmp_path)
 
