@@ -3,6 +3,7 @@
 import random
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 
 from llama_pajamas_run_core.dsp.mel import mel_filterbank
 from llama_pajamas_run_core.errors import LoadError
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import checkpoint, data, ggml, sentences, tokens
-from llama_pajamas_starter.speech.checkpoint import Checkpoint, Dimensions, TokenTable
+from llama_pajamas_starter.speech.checkpoint import SIZES, Checkpoint, TokenTable
 from llama_pajamas_starter.speech.evaluate import held_out
 from llama_pajamas_starter.speech.metrics import edit_distance, word_error_rate
 
-SMALL = Dimensions(n_audio_state=8, n_audio_head=2, n_audio_layer=1, n_text_state=8, n_text_head=2, n_text_layer=1)
+SMALL = replace(SIZES, n_audio_state=8, n_audio_head=2, n_audio_layer=1, n_text_state=8, n_text_head=2, n_text_layer=1)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llama_pajamas_run_core.dsp.mel import HOP, N_FFT, RATE, mel_filterbank
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_starter.speech import tokens
-from llama_pajamas_starter.speech.checkpoint import TIMESTAMP_WAVES, Dimensions, TokenTable, sinusoids, timestamp_waves
+from llama_pajamas_starter.speech.checkpoint import TIMESTAMP_WAVES, TokenTable, sinusoids, timestamp_waves
 
 
 class LogMel(nn.Module):

@@ -27,7 +27,7 @@ from windows import Batch, Workers
 
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import data, tokens
-from llama_pajamas_starter.speech.checkpoint import Dimensions, TokenTable, read, save
+from llama_pajamas_starter.speech.checkpoint import SIZES, TokenTable, read, save
 from llama_pajamas_starter.speech.metrics import word_error_rate
 from llama_pajamas_starter.speech.sentences import sentence
 
@@ -173,7 +173,7 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
 
-    sizes = Dimensions()
+    sizes = SIZES
     stored = None
     table = token_table(options.sentences, max(2, options.sentences // 40_000))
     if options.resume:

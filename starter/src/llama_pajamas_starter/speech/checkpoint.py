@@ -19,30 +19,28 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.errors import LoadError
+from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_starter.speech import tokens
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 
 #: Pairs of sine and cosine that a timestamp's row is made of.
 TIMESTAMP_WAVES: Final = 40
+#: How large the starter model is.
+SIZES: Final = Dimensions(
+    n_mels=80,
+    n_audio_ctx=1500,
+    n_audio_state=160,
+    n_audio_head=5,
+    n_audio_layer=4,
+    n_vocab=tokens.VOCABULARY_SIZE,
+    n_text_ctx=448,
+    n_text_state=160,
+    n_text_head=5,
+    n_text_layer=3,
+)
 #: The starter model's folder within the package.
 FOLDER: Final = Path(__file__).parent.parent / "models" / "speech"
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """The dimensions of a Whisper model, under openai-whisper's names."""
-
-    n_mels: int = 80
-    n_audio_ctx: int = 1500
-    n_audio_state: int = 160
-    n_audio_head: int = 5
-    n_audio_layer: int = 4
-    n_vocab: int = tokens.VOCABULARY_SIZE
-    n_text_ctx: int = 448
-    n_text_state: int = 160
-    n_text_head: int = 5
-    n_text_layer: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Checkpoint:
         try:
             config = json.loads((folder / "config.json").read_text())
             stored = read(folder / "model.safetensors")
-            dimensions = Dimensions(**config["dimensions"])
+            dimensions = Dimensions.of(config)
             heads = tuple((int(layer), int(head)) for layer, head in config["alignment_heads"])
             return cls(dimensions, expand(dimensions, stored), heads)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
