@@ -149,8 +149,7 @@ class Draw:
         if question.endswith((".", "!")):
             question, mark = question[:-1], question[-1]
         if self.chance(0.12):
-            opener = self.pick(_OPENERS)
-            question = opener + (capitalise(question) if opener.endswith("! ") else question)
+            question = self.pick(_OPENERS) + question
         if self.chance(0.04):
             question += ", please" if self.chance(0.5) else " please"
         if self.spoken_only:
