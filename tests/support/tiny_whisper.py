@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from llama_pajamas_run_core.types.audio import Transcript
+
 #: Width of the model; each token of the transcript takes one of its directions.
 WIDTH = 64
 #: More than two decoder layers, or whisper.cpp takes the model for a distilled one and forbids timestamps.
@@ -27,6 +29,8 @@ TRANSCRIPT: tuple[Phrase, ...] = (
     ((" Hello", " brave", " world", "."), 0.0, 0.8),
     ((" Good", "bye", "."), 0.8, 1.5),
 )
+#: The same as a backend hears it: each segment's text, start and end, as :func:`told` gives them.
+SEGMENTS = [("Hello brave world.", 0.0, 0.8), ("Goodbye.", 0.8, 1.5)]
 
 
 class Vocabulary:
@@ -79,6 +83,12 @@ def write(
     embedding, positions = recitation(vocabulary, transcript, language, no_speech=no_speech, confidence=confidence)
     _write(path, vocabulary, embedding, positions)
     return path
+
+
+def told(made: Transcript) -> list[tuple[str, float, float]]:
+    """The segments' texts, and their times in seconds from the first one's start, which the sound decides."""
+    first = made.segments[0].start
+    return [(one.text, round(one.start - first, 2), round(one.end - first, 2)) for one in made.segments]
 
 
 def recitation(
