@@ -247,6 +247,11 @@ class GGUFLLMBackend(LLMBackend):
         return self._lanes if self.loaded else 1
 
     @property
+    def host_memory(self) -> int | None:
+        """Bytes of the host's memory that the model takes: what of it is not on a GPU."""
+        return self._footprint.on_host if self.loaded else None
+
+    @property
     def details(self) -> Mapping[str, Any]:
         if not self.loaded:
             return {}

@@ -156,6 +156,11 @@ class Session:
         return shape[0] if shape else 1
 
     @property
+    def host_memory(self) -> int:
+        """Bytes of pinned host memory in use; the engine itself is on the GPU."""
+        return self._pinned_budget.used
+
+    @property
     def details(self) -> Mapping[str, Any]:
         """Facts for people: versions, GPU, precision, profiles, lanes, memory, graphs. JSON values only."""
         record = self.record

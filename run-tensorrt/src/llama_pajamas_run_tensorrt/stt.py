@@ -35,6 +35,7 @@ class TensorRTSTTBackend(WhisperSTTBackend):
     runtime: ClassVar[str] = "tensorrt"
     _options: ClassVar[tuple[str, ...]] = ("device", *_SESSION, "precision", "windows")
 
+    _listening: Session
     _session: Session
 
     def _open(self, path: Path, **options: Any) -> TensorRTWhisper:
@@ -51,11 +52,17 @@ class TensorRTSTTBackend(WhisperSTTBackend):
         except BaseException:
             listening.close()
             raise
+        self._listening = listening
         return TensorRTWhisper(listening, self._session, sizes)
 
     def _unload(self) -> None:
         super()._unload()
-        del self._session
+        del self._listening, self._session
+
+    @property
+    def host_memory(self) -> int | None:
+        """Bytes of pinned host memory in use; the engines themselves are on the GPU."""
+        return self._listening.host_memory + self._session.host_memory if self.loaded else None
 
     @property
     def details(self) -> Mapping[str, Any]:

@@ -171,6 +171,13 @@ class TensorRTVisionBackend(VisionBackend):
         return self._session.lanes * self._batcher.most
 
     @property
+    def host_memory(self) -> int | None:
+        """Bytes of pinned host memory in use; the engines themselves are on the GPU."""
+        if not self.loaded:
+            return None
+        return self._session.host_memory + (self._texts[0].host_memory if self._texts is not None else 0)
+
+    @property
     def details(self) -> Mapping[str, Any]:
         """The session's facts, what the model does, and the batches so far. JSON values only."""
         if not self.loaded:

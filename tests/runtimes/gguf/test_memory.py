@@ -154,5 +154,6 @@ def test_a_short_memory_shows_in_the_details(load, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(devices, "host_memory_free", lambda: 8 * MIB)
     backend = load(model=path, n_ctx=None, n_lanes=2, kv_type=None, flash_attention=None)
     assert backend.details["given_up_for_memory"]
+    assert backend.host_memory == sum(backend.details["memory"].values())  # without a GPU all of it
     assert backend.context_length < 8192
     assert backend.generate("hello", max_tokens=2).usage.completion_tokens

@@ -64,6 +64,8 @@ def test_engines_of_graphs_say_what_the_graphs_say(backend, english: Path) -> No
         assert model.details["precision"] == "fp16"
         wanted = plain.transcribe(long_sound(), word_times=True)
         made = model.transcribe(long_sound(), word_times=True)
+        assert 0 < model.host_memory < 64 << 20
+    assert model.host_memory is None
     assert len(wanted.segments) == 10
     assert [(one.text, one.start, one.end) for one in made.segments] == [
         (one.text, one.start, one.end) for one in wanted.segments

@@ -154,6 +154,8 @@ def test_each_version_detects(stand_in, prepared, tmp_path):
         assert backend.details["graphs"] == "on"
         assert stand_in.driver.launches > 0
         assert json.loads(json.dumps(dict(backend.details)))
+        assert 0 < backend.host_memory < 8 << 20  # buffers alone; the engine is on the GPU
+    assert backend.host_memory is None
     assert (stand_in.cuda.state.allocated, stand_in.cuda.state.pinned, stand_in.driver.graphs) == (0, 0, 0)
 
 
