@@ -20,7 +20,7 @@ from llama_pajamas_run_core.hardware.sampler import Sampler
 from llama_pajamas_run_core.pool import ModelPool, Placement, SelectionPlanner
 from llama_pajamas_run_core.runtimes.discovery import installed
 from llama_pajamas_run_core.runtimes.info import RuntimeState
-from llama_pajamas_run_core.selection.select import Selection, select
+from llama_pajamas_run_core.selection.select import Selection, check_preference, select
 from llama_pajamas_run_core.types.hardware import HardwareProfile
 from llama_pajamas_run_core.types.tasks import Task
 
@@ -140,7 +140,11 @@ class Machine:
             memory_budget: bytes of the host's memory that loaded models may take; four fifths of what is free now if
                 None.
             settings: further arguments of :class:`ModelPool`.
+
+        Raises:
+            BadInput: there is no such runtime.
         """
+        check_preference((runtime,) if runtime else (), self.runtimes)
         if memory_budget is None:
             memory_budget = int(self.profile.processor.memory_free * _MEMORY_SHARE) or None
         planner = SelectionPlanner(self.profile, self.runtimes, prefer=(runtime,) if runtime else ())

@@ -128,6 +128,7 @@ def test_mistakes_get_an_error_that_says_what_to_do(
     [
         (("serve", "--preload", "nothing"), "The model 'nothing' does not exist"),
         (("serve", "--memory", "0"), "above 0"),
+        (("serve", "--runtime", "abacus"), "There is no runtime 'abacus'"),
         (("serve", "--api-key", ""), "API key is empty"),
         (("serve", "--port", "70000"), "0 to 65535"),
         (("serve", "--host", "0.0.0.0"), "--api-key"),

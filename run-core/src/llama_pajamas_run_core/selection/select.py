@@ -1,6 +1,6 @@
 """The choice of a runtime: a pure function of the machine, the task and what is installed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from llama_pajamas_run_core.errors import BadInput, Unsupported
@@ -89,7 +89,7 @@ def select(
     """
     states = {state.info.name: state for state in runtimes}
     wanted = (prefer,) if isinstance(prefer, str) else tuple(prefer or ())
-    _check_preference(wanted, states)
+    check_preference(wanted, runtimes)
     offered = None if formats is None else tuple(dict.fromkeys(formats))
     why = {rank.runtime: rank.why for rank in ranking(profile, task)}
     others = [name for name, state in states.items() if task in state.info.rooms]
@@ -138,8 +138,13 @@ def _consider(
     return Candidate(name, info.title, True, False, "", room, fitting)
 
 
-def _check_preference(wanted: tuple[str, ...], states: Mapping[str, RuntimeState]) -> None:
-    known = {*states, *(name for task in Task for name in known_runtimes(task))}
+def check_preference(wanted: Sequence[str], runtimes: Sequence[RuntimeState]) -> None:
+    """See that there are runtimes of these names.
+
+    Raises:
+        BadInput: neither the matrix nor the environment knows one of them; the message lists those known.
+    """
+    known = {*(state.info.name for state in runtimes), *(name for task in Task for name in known_runtimes(task))}
     for name in wanted:
         if name not in known:
             raise BadInput(
