@@ -16,12 +16,14 @@ def export(
     text: Annotated[
         Path | None, typer.Option(help="UTF-8 text, a passage a line, to measure the quality on; some is built in.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it is there.")] = False,
 ) -> None:
     """Quantize a language model for MLX, and say what it costs in quality."""
     from llama_pajamas_run_mlx.export import TEXTS, export
 
     texts = TEXTS if text is None else _passages(text)
-    typer.echo(f"{target}: {export(source, target, bits=bits, group_size=group_size, texts=texts)}")
+    made = export(source, target, bits=bits, group_size=group_size, texts=texts, overwrite=overwrite)
+    typer.echo(f"{target}: {made}")
 
 
 def _passages(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ pytest.importorskip("mlx_lm", reason="mlx-lm is not installed", exc_type=ImportE
 from llama_pajamas_run_core.artifacts.formats import MLX, identify
 from llama_pajamas_run_core.cli.app import run
 from llama_pajamas_run_core.errors import BadInput, LoadError
+from llama_pajamas_run_mlx import export as module
 from llama_pajamas_run_mlx.export import export
 from llama_pajamas_run_mlx.llm import MLXLLMBackend
 
@@ -59,7 +60,7 @@ def test_the_command_says_what_it_cost(starter_chat, tmp_path, capsys) -> None:
 
 
 def test_what_cannot_be_exported_is_refused(starter_chat: Path, tmp_path: Path) -> None:
-    for options in ({"bits": 5}, {"group_size": 7}, {"texts": []}):
+    for options in ({"bits": 5}, {"group_size": 7}, {"texts": []}, {"texts": ["a", ""]}):
         with pytest.raises(BadInput) as raised:
             export(starter_chat, tmp_path / "target", **options)
         assert raised.value.param == next(iter(options))
@@ -68,4 +69,18 @@ def test_what_cannot_be_exported_is_refused(starter_chat: Path, tmp_path: Path) 
     export(starter_chat, tmp_path / "once", bits=8, **SHORT)
     with pytest.raises(BadInput, match="already"):
         export(tmp_path / "once", tmp_path / "twice", bits=4)
+    with pytest.raises(BadInput, match="holds what it is to be made from"):
+        export(tmp_path / "once", tmp_path / "once", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["once"]
+
+
+def test_a_target_may_be_replaced_and_is_for_all_to_read(starter_chat, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_PLACES", 5)
+    target = tmp_path / "small"
+    target.mkdir()
+    (target / "old").touch()
+    before = target.stat().st_mode
+    report = export(starter_chat, target, bits=8, group_size=32, texts=["one two three"] * 9, overwrite=True)
+    assert report.places == 5
+    assert not (target / "old").exists()
+    assert target.stat().st_mode == before
