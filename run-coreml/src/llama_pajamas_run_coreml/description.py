@@ -89,7 +89,7 @@ class TextDescription:
         mask: the name of the input that is 1 where there is a token and 0 where there is padding, int32 [n, length];
             None where the package has none.
         output: the name of the output, [n, d].
-        length: tokens in each row: shorter texts are padded to it, longer ones are cut.
+        length: tokens in each row: shorter texts are padded to it, longer ones are refused.
         pad_id: the token that pads.
         batches: the numbers of texts that one prediction takes, rising.
         vocabulary: how many tokens there are.

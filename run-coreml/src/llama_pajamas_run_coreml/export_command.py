@@ -1,18 +1,16 @@
 """``llama-pajamas export coreml``. Imports no SDK."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
-import numpy as np
 import typer
 
 from llama_pajamas_run_core.artifacts.vision.spec import Options
 from llama_pajamas_run_core.errors import BadInput
-from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_coreml.description import Precision, Target
 from llama_pajamas_run_coreml.export import export
 from llama_pajamas_run_coreml.export.options import COMPRESSIONS, PRECISIONS, TARGETS, ExportOptions, parse_batches
+from llama_pajamas_run_coreml.samples import read_pictures
 
 
 def export_coreml(
@@ -62,7 +60,7 @@ def export_coreml(
         std=_numbers("std", std),
         head=head,
     )
-    shown = None if pictures is None else _pictures(pictures)
+    shown = None if pictures is None else read_pictures(pictures)
     for made in export(source, target, options, described=described, shown=shown, overwrite=overwrite):
         typer.echo(str(made))
 
@@ -82,11 +80,3 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError:
         raise BadInput(f"{name} is like 0.5 or 0.48,0.46,0.41, not {text!r}.", param=name) from None
-
-
-def _pictures(path: Path) -> Sequence[Image]:
-    try:
-        pixels = np.load(path, allow_pickle=False)
-        return [Image(np.ascontiguousarray(one)) for one in pixels]
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise BadInput(f"{path} holds no pictures: {error}.", param="pictures") from error

@@ -115,7 +115,7 @@ class CoreMLVisionBackend(VisionBackend):
         """The outputs for no more images than one prediction takes."""
         about, count = self._description, len(batch)
         if about.image_input:
-            outputs = self._session.predict({about.input: _pixels(batch[0], about.spec)})
+            outputs = self._session.predict({about.input: to_pixels(batch[0], about.spec)})
         else:
             takes = next(size for size in about.batches if size >= count)
             filling = np.zeros((takes - count, *batch.shape[1:]), np.float32)
@@ -144,8 +144,8 @@ def _described(session: Session, options: Mapping[str, Any]) -> VisionDescriptio
     return description
 
 
-def _pixels(picture: npt.NDArray[np.float32], spec: VisionSpec) -> npt.NDArray[np.uint8]:
-    """The image that was normalized, uint8 [height, width, 3]."""
+def to_pixels(picture: npt.NDArray[np.float32], spec: VisionSpec) -> npt.NDArray[np.uint8]:
+    """The image [height, width, 3] that was normalized to float32 [3, height, width]."""
     mean, std = (np.array(three, np.float32).reshape(3, 1, 1) for three in (spec.mean, spec.std))
     plain = np.rint((picture * std + mean) * 255)
     return np.ascontiguousarray(np.clip(plain, 0, 255).astype(np.uint8).transpose(1, 2, 0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llama_pajamas_run_core.types.audio import Audio
-from llama_pajamas_run_core.types.vision import DetectOptions, Image
+from llama_pajamas_run_core.types.vision import Box, Detection, DetectOptions, Image
 from llama_pajamas_run_coreml import CoreMLSTTBackend, CoreMLVisionBackend
 from llama_pajamas_run_coreml.export import export
 from llama_pajamas_run_coreml.export.options import ExportOptions
@@ -56,9 +56,9 @@ def check_detector(made, compression, count):
     ours, theirs = pair(made, "detect", compression)
     with ours, theirs:
         options = DetectOptions(confidence=0.25)
-        again, overlap = detections(theirs.detect(pictures, options), ours.detect(pictures, options))
-    assert again.value >= 0.99
-    assert overlap.value >= 0.99
+        findings = detections(theirs.detect(pictures, options), ours.detect(pictures, options))
+    assert len(findings) == 3
+    assert [str(one) for one in findings if not one.good] == []
 
 
 def check_classifier(made, compression, count, share):
@@ -103,6 +103,22 @@ def check_speech(made, compression, count, target):
 @pytest.mark.parametrize("compression", ["none", "int8"])
 def test_the_detector_finds_the_same_boxes(made, compression):
     check_detector(made, compression, 4)
+
+
+def test_objects_that_are_not_there_count():
+    def found(*places, label=0):
+        return [Detection(label, str(label), 0.9, Box(x, 0, x + 10, 10)) for x in places]
+
+    again, overlap, right = detections([found(0, 20)], [found(0, 20, 40)])
+    assert (again.good, overlap.good, right.good) == (True, True, False)
+    assert right.value == pytest.approx(2 / 3)
+    again, overlap, right = detections([found(0, 20)], [found(0)])
+    assert (again.value, overlap.good, right.good) == (0.5, True, True)
+    again, _, right = detections([found(0)], [found(0, label=1)])
+    assert (again.value, right.value) == (0.0, 0.0)
+    assert not detections([[]], [found(0)])[-1].good
+    (nothing,) = detections([[]], [[]])
+    assert nothing.good
 
 
 def test_the_classifier_names_the_same(made):

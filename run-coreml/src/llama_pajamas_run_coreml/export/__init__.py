@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from llama_pajamas_run_core.artifacts.formats import identify, size_of
 from llama_pajamas_run_core.artifacts.vision.spec import Options
+from llama_pajamas_run_core.artifacts.whole import check_target, made_whole
 from llama_pajamas_run_core.errors import BadInput, MissingDependency, Unsupported
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_run_core.types.vision import Image
@@ -23,11 +24,14 @@ from llama_pajamas_run_coreml.description import (
 )
 from llama_pajamas_run_coreml.export.options import ExportOptions
 from llama_pajamas_run_coreml.export.report import Change, Made
+from llama_pajamas_run_coreml.samples import pictures
 
 if TYPE_CHECKING:  # what needs the SDKs
     from llama_pajamas_run_coreml.export.plan import Plan
 
 _SUFFIX: Final = ".mlpackage"
+#: Pictures that a change is measured on where none are given.
+_PICTURES: Final = 4
 _INSTALL: Final = "uv pip install 'llama-pajamas-run-coreml[export]'"
 
 
@@ -54,15 +58,14 @@ def export(
         what was made: one package, or two.
 
     Raises:
-        BadInput: the source or an option cannot be used, or the target exists.
+        BadInput: the source or an option cannot be used, or the target exists or holds the source.
         LoadError: a file of the source is damaged.
         MissingDependency: a package that exporting needs is not installed.
         Unsupported: the model has what Core ML has not; the message names the node.
     """
     source, target = Path(source).expanduser(), Path(target).expanduser()
     options = options or ExportOptions()
-    if target.exists() and not overwrite:
-        raise BadInput(f"{target} exists already.", hint="Name another, or ask to overwrite it.", param="target")
+    check_target(target, source=source, overwrite=overwrite)
     try:
         if _is_checkpoint(source):
             if described is not None and described != Options():
@@ -105,7 +108,6 @@ def _export_vision(
     shown: Sequence[Image] | None,
     overwrite: bool,
 ) -> list[Made]:
-    from llama_pajamas_run_coreml.export.package import made_whole
     from llama_pajamas_run_coreml.export.vision import plan_vision
 
     plans = plan_vision(source, options, described)
@@ -135,8 +137,7 @@ def _vision(
     if options.measure:
         reference = _reference(plan, options, scratch)
         if isinstance(plan.description, VisionDescription):
-            pictures = measure.pictures() if shown is None else shown
-            change = measure.measure_images(reference, part, plan.description, pictures)
+            change = measure.measure_images(reference, part, plan.description, shown or pictures(_PICTURES))
         else:
             assert isinstance(plan.description, TextDescription)
             change = measure.measure_texts(reference, part, plan.description)
@@ -145,7 +146,6 @@ def _vision(
 
 def _export_whisper(source: Path, target: Path, options: ExportOptions, overwrite: bool) -> list[Made]:
     from llama_pajamas_run_coreml.export import measure
-    from llama_pajamas_run_coreml.export.package import made_whole
     from llama_pajamas_run_coreml.export.whisper.plan import plan_whisper
 
     _name(target, folder=True)

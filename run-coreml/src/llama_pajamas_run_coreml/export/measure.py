@@ -8,35 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.dsp.fit import fit
-from llama_pajamas_run_core.dsp.mel import N_SAMPLES, RATE, log_mel
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_core.whisper.vocabulary import Vocabulary
 from llama_pajamas_run_coreml.description import TextDescription, VisionDescription, WhisperDecoderDescription
 from llama_pajamas_run_coreml.evaluate.evaluator import Evaluator, State
 from llama_pajamas_run_coreml.export.report import Change
+from llama_pajamas_run_coreml.samples import rows_of_tokens, spectrogram
+from llama_pajamas_run_coreml.verify.findings import cosine
+from llama_pajamas_run_coreml.vision import to_pixels
 
 Array = npt.NDArray[Any]
 
 #: Places of a detector that are compared in each picture: those where it is surest.
 _PLACES: Final = 100
+#: Rows of tokens that a text encoder is asked for.
+_ROWS: Final = 8
 #: Tokens that a speech model is asked for.
 _TOKENS: Final = 16
-
-
-def pictures(count: int = 4) -> list[Image]:
-    """Made-up pictures, always the same: soft colours with sharp shapes before them."""
-    random = np.random.default_rng(0)
-    made = []
-    for _ in range(count):
-        coarse = random.random((5, 5, 3)).repeat(64, 0).repeat(64, 1)
-        down, across = np.mgrid[0:320, 0:320]
-        for _ in range(6):
-            y, x, radius = random.integers(0, 320, 3) * (1, 1, 0.3)
-            shape = np.hypot(down - y, across - x) < radius + 10
-            coarse[shape] = random.random(3)
-        made.append(Image((coarse * 255).astype(np.uint8)))
-    return made
 
 
 def measure_images(reference: Path, package: Path, about: VisionDescription, shown: Sequence[Image]) -> Change:
@@ -55,7 +44,7 @@ def measure_images(reference: Path, package: Path, about: VisionDescription, sho
         feed = {about.input: _fed(picture, about)}
         first, second = before.predict(feed), after.predict(feed)
         left, right = (one[about.outputs[0]][0].astype(np.float32) for one in (first, second))
-        cosines.append(_cosine(left, right))
+        cosines.append(cosine(left, right))
         agreed.append(_agreement(about, left, right))
     what = "pictures" if about.spec.head not in ("yolov8", "yolov8-seg") else "places"
     together = np.concatenate(agreed)
@@ -68,9 +57,7 @@ def _fed(picture: Image, about: VisionDescription) -> Array:
     pixels = fit(picture, about.spec)[0]
     if not about.image_input:
         return np.repeat(pixels[None], about.batches[0], axis=0)
-    mean, std = (np.array(three, np.float32).reshape(3, 1, 1) for three in (about.spec.mean, about.spec.std))
-    plain = np.clip(np.rint((pixels * std + mean) * 255), 0, 255)
-    return np.ascontiguousarray(plain.astype(np.uint8).transpose(1, 2, 0))
+    return to_pixels(pixels, about.spec)
 
 
 def _agreement(about: VisionDescription, left: Array, right: Array) -> Array:
@@ -96,17 +83,10 @@ def measure_texts(reference: Path, package: Path, about: TextDescription) -> Cha
         about: its description.
     """
     before, after = Evaluator(reference), Evaluator(package)
-    random = np.random.default_rng(0)
     cosines = []
-    for _ in range(8):
-        length = int(random.integers(2, about.length + 1))
-        ids = np.full((about.batches[0], about.length), about.pad_id, np.int32)
-        ids[:, :length] = random.integers(0, about.vocabulary, length)
-        feed = {about.input: ids}
-        if about.mask is not None:
-            feed[about.mask] = (np.arange(about.length) < length).astype(np.int32)[None].repeat(len(ids), 0)
+    for feed in rows_of_tokens(about, _ROWS):
         left, right = (one.predict(feed)[about.output][0] for one in (before, after))
-        cosines.append(_cosine(left, right))
+        cosines.append(cosine(left, right))
     return Change(len(cosines), None, float(np.mean(cosines)), "texts")
 
 
@@ -124,9 +104,9 @@ def measure_speech(
     Returns:
         the changes of the encoder and of both together.
     """
-    mel = log_mel(_sound(), about.sizes.n_mels, N_SAMPLES)[None, :, : 2 * about.sizes.n_audio_ctx]
+    mel = spectrogram(about.sizes)[None]
     heard = [Evaluator(one).predict({"mel": mel}) for one in (references[0], packages[0])]
-    cosines = [_cosine(heard[0][name], heard[1][name]) for name in heard[0]]
+    cosines = [cosine(heard[0][name], heard[1][name]) for name in heard[0]]
     first, second = (_Reader(Evaluator(path), about, audio) for path, audio in zip(
         (references[1], packages[1]), heard, strict=True))  # fmt: skip
     vocabulary = Vocabulary.of(about.sizes.n_vocab)
@@ -136,7 +116,7 @@ def measure_speech(
     for place in range(min(_TOKENS, about.sizes.n_text_ctx)):
         left, right = first.read(token), second.read(token)
         same.append(left.argmax() == right.argmax())
-        near.append(_cosine(left, right))
+        near.append(cosine(left, right))
         token = opening[place + 1] if place + 1 < len(opening) else int(left.argmax())
     encoder = Change(len(cosines), None, float(np.mean(cosines)), "outputs")
     return encoder, Change(len(same), float(np.mean(same)), float(np.mean(near)), "tokens")
@@ -169,21 +149,3 @@ class _Reader:
 
 def _room(sizes: Dimensions) -> tuple[int, int, int, int]:
     return sizes.n_text_layer, sizes.n_text_head, sizes.n_text_ctx, sizes.n_text_state // sizes.n_text_head
-
-
-def _sound() -> npt.NDArray[np.float32]:
-    """Five seconds of made-up sound, always the same: tones that rise and fall, as a voice's do, in some noise."""
-    time = np.arange(5 * RATE) / RATE
-    pitch = 140 + 40 * np.sin(2 * np.pi * 1.7 * time)
-    phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    voice = sum(np.sin(order * phase) / order for order in range(1, 12))
-    loud = np.clip(np.sin(2 * np.pi * 3 * time), 0, 1)
-    noise = np.random.default_rng(0).standard_normal(len(time)) * 0.01
-    made: npt.NDArray[np.float32] = (0.1 * voice * loud + noise).astype(np.float32)
-    return made
-
-
-def _cosine(left: Array, right: Array) -> float:
-    a, b = (one.astype(np.float64).reshape(-1) for one in (left, right))
-    lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
-    return float(a @ b) / max(1e-30, lengths)

@@ -2,9 +2,6 @@
 
 import hashlib
 import logging
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from llama_pajamas_run_core.errors import BadInput, LoadError, PajamasError
+from llama_pajamas_run_core.errors import LoadError, PajamasError
 from llama_pajamas_run_coreml.description import Description, Origin, to_metadata
 from llama_pajamas_run_coreml.export._mil import ct
 from llama_pajamas_run_coreml.export.options import ExportOptions
@@ -90,27 +87,6 @@ def save(model: Any, path: Path) -> Path:
     with quiet():
         model.save(str(path))
     return path
-
-
-@contextmanager
-def made_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A path to write to, which becomes the target when all is written: there is never half of one.
-
-    Raises:
-        BadInput: the target exists.
-    """
-    if target.exists() and not overwrite:
-        raise BadInput(f"{target} exists already.", hint="Name another, or ask to overwrite it.", param="target")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
-        part = folder / target.name
-        yield part
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(part, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

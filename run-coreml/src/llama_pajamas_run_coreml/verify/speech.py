@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from llama_pajamas_run_core.dsp.mel import RATE, log_mel
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.whisper.vocabulary import Vocabulary
 from llama_pajamas_run_coreml.description import DECODER, ENCODER
 from llama_pajamas_run_coreml.files import SUFFIXES
+from llama_pajamas_run_coreml.samples import spectrogram
 from llama_pajamas_run_coreml.verify.findings import COSINE, SHARE, Finding, cosine
 from llama_pajamas_run_coreml.whisper import CoreMLWhisper
 
@@ -31,7 +31,7 @@ def verify(package: Path, source: Path | None, compute_units: str) -> list[Findi
     model = CoreMLWhisper(package, compute_units=compute_units, quick_start=False)
     try:
         sizes = model.sizes
-        mel = log_mel(_sound(), sizes.n_mels, 2 * sizes.n_audio_ctx * RATE // 100)
+        mel = spectrogram(sizes)
         heard = model.encode(mel[None])
         if source is None:
             findings = [Finding(name, note=str(value)) for name, value in model.details.items()]
@@ -79,15 +79,3 @@ def _greedy(network: "WhisperNetwork", audio: npt.NDArray[np.float32], vocabular
         logits = network.decode(np.array(tokens, np.int32), audio, last=True)[0]
         tokens.append(int(logits[: vocabulary.end].argmax()))
     return np.array(tokens, np.int32)
-
-
-def _sound() -> npt.NDArray[np.float32]:
-    """Five seconds of made-up sound, always the same: tones that rise and fall, as a voice's do, in some noise."""
-    time = np.arange(5 * RATE) / RATE
-    phase = 2 * np.pi * np.cumsum(140 + 40 * np.sin(2 * np.pi * 1.7 * time)) / RATE
-    voice = np.sum([np.sin(order * phase) / order for order in range(1, 12)], axis=0)
-    noise = np.random.default_rng(0).standard_normal(len(time)) * 0.01
-    made: npt.NDArray[np.float32] = (0.1 * voice * np.clip(np.sin(2 * np.pi * 3 * time), 0, 1) + noise).astype(
-        np.float32
-    )
-    return made

@@ -12,19 +12,24 @@ from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.dsp.boxes import iou_matrix
 from llama_pajamas_run_core.errors import BadInput, InferenceError, MissingDependency
 from llama_pajamas_run_core.types.vision import Box, Detection, DetectOptions, Image, VisionSpec
+from llama_pajamas_run_coreml import samples
 from llama_pajamas_run_coreml._session import Session
 from llama_pajamas_run_coreml.description import TEXT, TextDescription, from_metadata
 from llama_pajamas_run_coreml.files import find_package
 from llama_pajamas_run_coreml.verify.findings import COSINE, IOU, SHARE, Finding, cosine
 from llama_pajamas_run_coreml.vision import CoreMLVisionBackend
 
+#: Pictures, and rows of tokens, that are compared where none are given.
+_PICTURES, _ROWS = 8, 16
+#: Boxes of one object overlap by more than this.
+_SAME = 0.5
 #: Objects that are compared: those that would be shown to people.
 _OPTIONS = DetectOptions(confidence=0.25)
 
 
 def verify(package: Path, source: Path | None, pictures: Path | None, compute_units: str) -> list[Finding]:
     """As :func:`llama_pajamas_run_coreml.verify.verify`."""
-    shown = made_up() if pictures is None else _read(pictures)
+    shown = samples.pictures(_PICTURES) if pictures is None else samples.read_pictures(pictures)
     with CoreMLVisionBackend(package, compute_units=compute_units, quick_start=False) as backend:
         if source is None:
             return _alone(backend, shown)
@@ -55,20 +60,29 @@ def compared(backend: VisionBackend, reference: VisionBackend, shown: Sequence[I
 
 def detections(reference: Sequence[Sequence[Detection]], found: Sequence[Sequence[Detection]]) -> list[Finding]:
     """Compare what two detectors find in the same pictures: each object with the nearest one of its class."""
-    overlaps: list[float] = []
-    for expected, given in zip(reference, found, strict=True):
-        for one in expected:
-            alike = [_overlap(one.box, other.box) for other in given if other.class_id == one.class_id]
-            overlaps.append(max(alike, default=0.0))
-    if not overlaps:
+    overlaps, back = _overlaps(reference, found), _overlaps(found, reference)
+    if not overlaps and not back:
         return [Finding("boxes", note="nothing is found in these pictures, by neither; give others with --pictures")]
-    hits = np.array([one for one in overlaps if one > 0.5])
+    hits = np.array([one for one in overlaps if one > _SAME])
+    right = [one > _SAME for one in back]
     note = f"of {len(overlaps)} objects in {len(reference)} pictures"
     return [
-        Finding("objects found again", len(hits) / len(overlaps), SHARE, note),
+        Finding("objects found again", len(hits) / len(overlaps) if overlaps else 1.0, SHARE, note),
         Finding("intersection over union of their boxes", float(hits.mean()) if len(hits) else 0.0, IOU,
                 f"least {hits.min():.4f}" if len(hits) else ""),
+        Finding("objects that the source finds too", float(np.mean(right)) if right else 1.0, SHARE,
+                f"of {len(back)} that the package finds"),
     ]  # fmt: skip
+
+
+def _overlaps(wanted: Sequence[Sequence[Detection]], among: Sequence[Sequence[Detection]]) -> list[float]:
+    """For each object how far the nearest one of its class, among those of the same picture, covers it."""
+    made = []
+    for expected, given in zip(wanted, among, strict=True):
+        for one in expected:
+            alike = [_overlap(one.box, other.box) for other in given if other.class_id == one.class_id]
+            made.append(max(alike, default=0.0))
+    return made
 
 
 def vectors(what: str, reference: npt.NDArray[np.float32], given: npt.NDArray[np.float32]) -> list[Finding]:
@@ -87,14 +101,8 @@ def texts(package: Path, source: Path, compute_units: str) -> list[Finding]:
     try:
         about = from_metadata(session.metadata, str(session.path))
         assert isinstance(about, TextDescription)  # the backend was loaded with it
-        random, expected, given = np.random.default_rng(0), [], []
-        for _ in range(16):
-            length = int(random.integers(2, about.length + 1))
-            ids = np.full((about.batches[0], about.length), about.pad_id, np.int32)
-            ids[:, :length] = random.integers(0, about.vocabulary, length)
-            feeds = {about.input: ids}
-            if about.mask is not None:
-                feeds[about.mask] = np.broadcast_to(np.arange(about.length) < length, ids.shape).astype(np.int32)
+        expected, given = [], []
+        for feeds in samples.rows_of_tokens(about, _ROWS):
             given.append(session.predict(feeds)[about.output][0])
             wanted = {one.name: feeds[_plain(one.name)][:1].astype(np.int64) for one in reference.get_inputs()}
             names = {_plain(one.name): one.name for one in reference.get_outputs()}
@@ -102,20 +110,6 @@ def texts(package: Path, source: Path, compute_units: str) -> list[Finding]:
         return vectors("text", np.stack(expected), np.stack(given))
     finally:
         session.close()
-
-
-def made_up(count: int = 8) -> list[Image]:
-    """Made-up pictures, always the same: soft colours with sharp shapes before them."""
-    random = np.random.default_rng(0)
-    made = []
-    for _ in range(count):
-        canvas = random.random((5, 5, 3)).repeat(64, 0).repeat(64, 1)
-        down, across = np.mgrid[0:320, 0:320]
-        for _ in range(6):
-            y, x, radius = random.integers(0, 320, 3) * (1, 1, 0.3)
-            canvas[np.hypot(down - y, across - x) < radius + 10] = random.random(3)
-        made.append(Image((canvas * 255).astype(np.uint8)))
-    return made
 
 
 class OnnxBackend(VisionBackend):
@@ -215,10 +209,3 @@ def _raw(backend: VisionBackend, shown: Sequence[Image]) -> list[npt.NDArray[Any
 def _overlap(one: Box, other: Box) -> float:
     left, right = (np.array([[box.x1, box.y1, box.x2, box.y2]], np.float32) for box in (one, other))
     return float(iou_matrix(left, right)[0, 0])
-
-
-def _read(path: Path) -> list[Image]:
-    try:
-        return [Image(np.ascontiguousarray(one)) for one in np.load(path, allow_pickle=False)]
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise BadInput(f"{path} holds no pictures: {error}.", param="pictures") from error
