@@ -33,8 +33,14 @@ def _missing(size: int, before: int, behind: int, width: int, stride: int) -> in
     return max(0, (places - 1) * stride + width - total)
 
 
-def _axes(x: Array) -> tuple[int, ...]:
-    return tuple(range(2, x.ndim))
+def _combined(seen: Array, rank: int, combine: np.ufunc) -> Array:
+    """What an operation makes of all places of each window."""
+    # One call on whole pictures for each place in the window: much faster than a reduction over strided axes.
+    places = [seen[(slice(None), slice(None), *offset)] for offset in np.ndindex(*seen.shape[2 : 2 + rank])]
+    made = places[0].copy()
+    for place in places[1:]:
+        combine(made, place, out=made)
+    return made
 
 
 @op("max_pool", exact=True)
@@ -47,14 +53,7 @@ def max_pool(
     ceil_mode: Scalar = False,
 ) -> Array:
     seen, _ = _windows(x, kernel_sizes, strides, pad_type, pad, bool(ceil_mode), -np.inf)
-    rank = x.ndim - 2
-    # One comparison of whole pictures for each place in the window: much faster than a maximum over strided axes.
-    made: Array | None = None
-    for offset in np.ndindex(*seen.shape[2 : 2 + rank]):
-        one = seen[(slice(None), slice(None), *offset)]
-        made = one.copy() if made is None else np.maximum(made, one, out=made)
-    assert made is not None
-    return made
+    return _combined(seen, x.ndim - 2, np.maximum)
 
 
 @op("avg_pool")
@@ -68,11 +67,9 @@ def avg_pool(
     ceil_mode: Scalar = False,
 ) -> Array:
     seen, real = _windows(x, kernel_sizes, strides, pad_type, pad, bool(ceil_mode), 0.0)
-    axes = _axes(x)
-    axes = axes[: x.ndim - 2]
-    total = seen.sum(axis=axes, dtype=np.float32)
+    total = _combined(seen, x.ndim - 2, np.add)
     if bool(exclude_padding_from_average):
-        return total / real.sum(axis=axes, dtype=np.float32)
+        return total / _combined(real, x.ndim - 2, np.add)
     return total / np.float32(np.prod(kernel_sizes))
 
 
@@ -85,5 +82,5 @@ def l2_pool(
     pad: Array | None = None,
     ceil_mode: Scalar = False,
 ) -> Array:
-    seen, _ = _windows(x, kernel_sizes, strides, pad_type, pad, bool(ceil_mode), 0.0)
-    return np.sqrt(np.square(seen).sum(axis=_axes(x)[: x.ndim - 2], dtype=np.float32))
+    seen, _ = _windows(np.square(x), kernel_sizes, strides, pad_type, pad, bool(ceil_mode), 0.0)
+    return np.sqrt(_combined(seen, x.ndim - 2, np.add))

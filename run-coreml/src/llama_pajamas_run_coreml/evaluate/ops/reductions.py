@@ -48,24 +48,14 @@ for _is_exact, _table in ((False, _FUNCTIONS), (True, _EXACT)):
         _enter(_name, _one, _is_exact)
 
 
-@op("reduce_argmax", exact=True)
-def reduce_argmax(
-    x: Array,
-    axis: Scalar = -1,
-    keep_dims: Scalar = False,
-    output_dtype: str = "int32",
-) -> Array:
-    return np.asarray(x.argmax(axis=int(axis), keepdims=bool(keep_dims))).astype(HELD[output_dtype])
+def _enter_place(name: str, find: Callable[..., Any]) -> None:
+    @op(name, exact=True)
+    def place(x: Array, axis: Scalar = -1, keep_dims: Scalar = False, output_dtype: str = "int32") -> Array:
+        return np.asarray(find(x, axis=int(axis), keepdims=bool(keep_dims))).astype(HELD[output_dtype])
 
 
-@op("reduce_argmin", exact=True)
-def reduce_argmin(
-    x: Array,
-    axis: Scalar = -1,
-    keep_dims: Scalar = False,
-    output_dtype: str = "int32",
-) -> Array:
-    return np.asarray(x.argmin(axis=int(axis), keepdims=bool(keep_dims))).astype(HELD[output_dtype])
+_enter_place("reduce_argmax", np.argmax)
+_enter_place("reduce_argmin", np.argmin)
 
 
 @op("argsort", exact=True)
