@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -75,7 +76,8 @@ class CompiledModels:
     def mark_prepared(self, model: Path, units: str) -> None:
         """Remember that the Neural Engine has seen a compiled model."""
         if model.parent == self._folder:
-            self._mark(model, units).touch()
+            with suppress(OSError):  # a folder that cannot be written to costs the next load its wait, and no more
+                self._mark(model, units).touch()
 
     def _mark(self, model: Path, units: str) -> Path:
         return model.with_name(f"{model.name}.{units}")

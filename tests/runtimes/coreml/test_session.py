@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,18 @@ def test_where_the_neural_engine_fails_cpu_and_gpu_go_on(core_ml, package):
     assert session.details["compute_units"] == "cpu_and_gpu"
     assert session.details["neural_engine"] == "E5RT: the Neural Engine refuses"
     np.testing.assert_array_equal(session.predict(X)["y"], [[2, -4, 6]])
+
+
+def test_a_cache_that_cannot_be_written_to_stops_nobody(core_ml, package, monkeypatch):
+    def refuse(path):
+        raise OSError(f"{path} is read-only")
+
+    Session(package, compute_units="cpu_only")
+    monkeypatch.setattr(Path, "touch", refuse)
+    session = Session(package)
+    session._waiting.join(20)
+    assert session.details["compute_units"] == "all"
+    assert Session(package, quick_start=False).details["compute_units"] == "all"
 
 
 def test_closing_waits_for_the_preparation(core_ml, package):
