@@ -528,6 +528,7 @@ class ExecutionContext:
         self._addresses: dict[str, int] = {}
         self._allocators: dict[str, Any] = {}
         self._memory = 0
+        self._told: dict[str, tuple[int, ...]] = {}  # sizes that only the run before could tell
         self.active_optimization_profile = -1
         if engine._shared or engine.trt.flavour != "8.6" or 0 not in engine._in_use:
             self.set_optimization_profile_async(0, 0)
@@ -588,7 +589,9 @@ class ExecutionContext:
                     size.ClearField("dim_param")
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         found = next(one for one in inferred.graph.output if one.name == name).type.tensor_type.shape.dim
-        return tuple(size.dim_value if size.HasField("dim_value") else -1 for size in found)
+        shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in found)
+        # Seen on 8.6: a context that has run tells the sizes of that run, for whatever inputs come next.
+        return self._told.get(name, shape) if -1 in shape else shape
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._addresses[name] = address
@@ -609,10 +612,12 @@ class ExecutionContext:
             return False
         shapes, addresses = dict(self._shapes), dict(self._addresses)
         stream = engine.cuda.state.streams[stream_handle]()
+        if self._allocators:  # sizes that only the run tells: the call waits for them
+            return self._compute(shapes, addresses, stream)
         stream.put(lambda: self._compute(shapes, addresses, stream))
         return True
 
-    def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int], stream: Any) -> None:
+    def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int], stream: Any) -> bool:
         engine = self.engine
         feeds = {}
         for one in engine.session.get_inputs():
@@ -632,8 +637,13 @@ class ExecutionContext:
                     if asked
                     else allocate.reallocate_output_async(name, 0, values.nbytes, 256, stream.handle)
                 )
+                if not address:  # as TensorRT does: said through the log, and the run fails
+                    _say(engine.log, f"IExecutionContext::enqueueV3: no memory was given for {name}")
+                    return False
                 allocate.notify_shape(name, values.shape)
+                self._told[name] = tuple(values.shape)
             ctypes.memmove(address, values.ctypes.data, values.nbytes)
+        return True
 
 
 class NewEngine(Engine):

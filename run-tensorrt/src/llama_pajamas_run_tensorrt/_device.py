@@ -82,12 +82,12 @@ def find_device(which: int | str | None = None) -> GPU:
 
 def _index_of(which: int | str, count: int) -> int:
     text = str(which).removeprefix("cuda:")
-    if text.isdigit():
+    if text.isdecimal():
         if int(text) < count:
             return int(text)
         raise BadInput(f"There is no GPU {text}; there are {count}, from 0 on.", param="device")
     uuids = [_uuid(index) for index in range(count)]
-    matching = [index for index, uuid in enumerate(uuids) if uuid and uuid.lower().startswith(text.lower())]
+    matching = [index for index, uuid in enumerate(uuids) if text and uuid.lower().startswith(text.lower())]
     if len(matching) == 1:
         return matching[0]
     raise BadInput(f"There is no GPU '{which}'.", hint=f"GPUs: {', '.join(filter(None, uuids))}.", param="device")

@@ -206,11 +206,7 @@ class Lane:
         with _sdk.mapped(InferenceError, f"{self.session.path.name} failed", self.session.log):
             shapes = {name: tuple(int(size) for size in array.shape) for name, array in feeds.items()}
             profile = self._profile_for(shapes, complete=True)
-            try:
-                bound = _Bound(self._new_context())
-                self._configure(bound, profile, shapes)
-            except (LoadError, OutOfMemory, Unsupported) as error:
-                self.no_graphs = error.message
+            if (bound := self._prepared(profile, shapes)) is None:
                 return None
             self._address(bound, {name: array.address for name, array in {**feeds, **into}.items()})
             self._execute(bound)  # TensorRT wants one run of a shape before it is captured
@@ -220,14 +216,10 @@ class Lane:
                 self._execute(bound)
                 after()
 
-            try:
-                bound.graph = driver().capture(self.stream, work)
-            except (DriverError, OSError, InferenceError) as error:
-                self.no_graphs = str(error)
-                logger.info("engine=%s lane=%d runs without graphs: %s", self.session.path.name, self.index, error)
+            if not self._capture(bound, work):
                 return None
-        self._recorded[id(bound.graph)] = bound
-        return bound.graph
+            self._recorded[id(bound.graph)] = bound
+            return bound.graph
 
     def forget(self, graph: Graph) -> None:
         """Free a graph of :meth:`record`, once its work is done."""
@@ -369,7 +361,8 @@ class Lane:
         if self._worth_a_graph(key) and (bound := self._spare(profile, shapes)) is not None:
             self._address(bound, addresses)
             self._execute(bound)  # TensorRT wants one run of a shape before it is captured
-            self._capture(key, bound)
+            if self._capture(bound, partial(self._execute, bound)):
+                self._captured[key] = bound
             return
         self._configure(self._bound, profile, shapes)
         self._address(self._bound, addresses)
@@ -396,6 +389,10 @@ class Lane:
             self.stream.synchronize()
             bound.graph.close()
             bound.graph = None
+        return self._prepared(profile, shapes, bound)
+
+    def _prepared(self, profile: int, shapes: dict[str, Shape], bound: _Bound | None = None) -> _Bound | None:
+        """A context that is told what it will run, a new one if None; None where the lane can have no more of them."""
         try:
             bound = bound or _Bound(self._new_context())
             self._configure(bound, profile, shapes)
@@ -405,14 +402,15 @@ class Lane:
             logger.info("engine=%s lane=%d runs without graphs: %s", self.session.path.name, self.index, error.message)
             return None
 
-    def _capture(self, key: Any, bound: _Bound) -> None:
+    def _capture(self, bound: _Bound, work: Callable[[], None]) -> bool:
+        """Make work the context's graph; where that fails the lane goes on without graphs."""
         try:
-            bound.graph = driver().capture(self.stream, partial(self._execute, bound))
-        except (DriverError, OSError, InferenceError) as error:
+            bound.graph = driver().capture(self.stream, work)
+        except (DriverError, OSError, InferenceError, _sdk.cuda.Error) as error:
             self.no_graphs = str(error)
             logger.info("engine=%s lane=%d runs without graphs: %s", self.session.path.name, self.index, error)
-            return
-        self._captured[key] = bound
+            return False
+        return True
 
     def _new_context(self) -> Any:
         session = self.session
@@ -481,7 +479,13 @@ class Lane:
             allocator.start()
             if not bound.context.set_output_allocator(tensor.name, allocator):
                 raise InferenceError(f"The engine takes no memory for '{tensor.name}': {self.session.log.told()}.")
-        self._execute(bound)
+        try:
+            self._execute(bound)
+        except InferenceError as error:
+            for tensor in free:  # TensorRT says no more than that it got no memory; the pool said why
+                if (told := self._allocators[tensor.name].error) is not None:
+                    raise told from error
+            raise
         self.stream.synchronize()
         for tensor in free:
             made[tensor.name] = self._allocators[tensor.name].array(tensor.dtype)
@@ -520,7 +524,11 @@ def _scratch_size(engine: Any, table: Differences) -> int:
 @cache
 def _allocator_class(module: Any) -> type:
     class OutputAllocator(module.IOutputAllocator):  # type: ignore[misc]
-        """Memory for an output whose size only the run tells."""
+        """Memory for an output whose size only the run tells.
+
+        Attributes:
+            error: why there was none, or None.
+        """
 
         def __init__(self, pool: Pool) -> None:
             module.IOutputAllocator.__init__(self)
@@ -531,13 +539,14 @@ def _allocator_class(module: Any) -> type:
             """Forget the run before."""
             self._array: DeviceArray | None = None
             self._shape: Shape = ()
+            self.error: OutOfMemory | None = None
 
         def reallocate_output(self, name: str, memory: Any, size: int, alignment: int) -> int:
             """Called by TensorRT; 0 where there is no memory."""
             try:
                 self._array = DeviceArray(self._pool.take(max(size, alignment)), (size,), np.uint8)
             except OutOfMemory as error:
-                logger.debug("output=%s: %s", name, error)
+                self.error = error
                 return 0
             return self._array.address
 

@@ -90,13 +90,14 @@ class _Mapped:
         self._lane = lane
 
     def __enter__(self) -> None:
-        """Nothing has to be done."""
+        self._lane.session.log.forget()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is not None:
+        if isinstance(error, Exception):
             session = self._lane.session
-            with _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log):
-                raise error
+            ours = _sdk.as_ours(error, InferenceError, f"{session.path.name} failed", session.log)
+            if ours is not error:
+                raise ours from error
 
 
 class Copiers:

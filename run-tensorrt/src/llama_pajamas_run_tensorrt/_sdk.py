@@ -33,6 +33,7 @@ except ImportError as error:
 
 __all__ = [
     "Log",
+    "as_ours",
     "cuda",
     "device_alloc",
     "device_free",
@@ -47,6 +48,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_HINT: Final = "Use a smaller batch, fewer lanes, or another GPU."
 _OUT_OF_MEMORY: Final = (
     "out of memory", "outofmemory", "memoryallocation", "insufficient memory", "failed to allocate", "bad_alloc",
     "requested amount of gpu memory",
@@ -67,6 +69,9 @@ class Log(Protocol):
 
     def told(self) -> str:
         """What it said went wrong, and forget it."""
+
+    def forget(self) -> None:
+        """Forget what was said in this thread: TensorRT also speaks of errors where it then goes another way."""
 
 
 def make_log() -> Any:
@@ -104,6 +109,9 @@ def _log_of(module: Any) -> Any:
             said = said[:600] + "..." if len(said) > 600 else said
             return said.rstrip(".") or "TensorRT says no more"
 
+        def forget(self) -> None:
+            self._said.pop(threading.get_ident(), None)
+
     return Messages()
 
 
@@ -114,28 +122,38 @@ def mapped(kind: type[LoadError] | type[InferenceError], what: str, log: Log | N
     Args:
         kind: what they become, unless memory ran out.
         what: how the message begins ("model.engine failed").
-        log: where TensorRT told more.
+        log: where TensorRT tells more; what it said before counts no more.
     """
+    if log is not None:
+        log.forget()
     try:
         yield
-    except OutOfMemory:
-        raise
-    except (LoadError, InferenceError) as error:
-        if _means_out_of_memory(error.message):
-            raise OutOfMemory(error.message, hint="Use a smaller batch, fewer lanes, or another GPU.") from error
-        raise
-    except (PajamasError, GeneratorExit):
-        raise
-    except MemoryError as error:
-        raise OutOfMemory(f"{what}: memory ran out.") from error
     except Exception as error:  # PyCUDA's and TensorRT's errors share no base below Exception
-        told = f" ({log.told()})" if log is not None and log.errors else ""
-        text = " ".join(str(error).split())[:400] + told
-        if isinstance(error, cuda.MemoryError) or _means_out_of_memory(text):
-            raise OutOfMemory(
-                f"{what}: the GPU's memory ran out ({text}).", hint="Use a smaller batch, fewer lanes, or another GPU."
-            ) from error
-        raise kind(f"{what}: {text}") from error
+        if (ours := as_ours(error, kind, what, log)) is error:
+            raise
+        raise ours from error
+
+
+def as_ours(
+    error: Exception, kind: type[LoadError] | type[InferenceError], what: str, log: Log | None = None
+) -> PajamasError:
+    """An error of TensorRT or PyCUDA as ours; one that is ours stays, unless it means that memory ran out.
+
+    Args:
+        error: it.
+        kind, what, log: as for :func:`mapped`.
+    """
+    if isinstance(error, LoadError | InferenceError) and _means_out_of_memory(error.message):
+        return OutOfMemory(error.message, hint=_HINT)
+    if isinstance(error, PajamasError):
+        return error
+    if isinstance(error, MemoryError):
+        return OutOfMemory(f"{what}: memory ran out.")
+    told = f" ({log.told()})" if log is not None and log.errors else ""
+    text = " ".join(str(error).split())[:400] + told
+    if isinstance(error, cuda.MemoryError) or _means_out_of_memory(text):
+        return OutOfMemory(f"{what}: the GPU's memory ran out ({text}).", hint=_HINT)
+    return kind(f"{what}: {text}")
 
 
 def _means_out_of_memory(text: str) -> bool:
@@ -150,7 +168,7 @@ def device_alloc(size: int) -> Any:
         free, total = cuda.mem_get_info()
         raise OutOfMemory(
             f"{size:,} bytes more do not fit: the GPU has {free:,} free of {total:,}.",
-            hint="Use a smaller batch, fewer lanes, or another GPU.",
+            hint=_HINT,
         ) from error
 
 

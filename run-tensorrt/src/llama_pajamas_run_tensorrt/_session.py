@@ -294,7 +294,10 @@ class Session:
     def _close(self) -> None:
         self._closed = True
         for lane in self._lanes:
-            lane.close()
+            try:
+                lane.close()
+            except _sdk.cuda.Error as error:  # after a fault of a kernel CUDA answers every call with an error
+                logger.warning("engine=%s lane=%d could not be freed: %s", self.path.name, lane.index, error)
         # In this order: a context needs its engine, the engine its runtime, and the runtime its log.
         self._lanes.clear()
         self._idle.clear()

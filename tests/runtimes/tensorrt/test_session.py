@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from support import onnx_graphs
 from support.tensorrt_stand_in import UUID, write_plan
 
-from llama_pajamas_run_core.errors import BadInput, LoadError, OutOfMemory
+from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, OutOfMemory
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, remember_made_here
 
 
@@ -187,15 +187,28 @@ def test_half_precision_inputs_take_floats(session_class, stand_in, tmp_path):
         np.testing.assert_array_equal(made, expected(graph, {"images": images.astype(np.float16)})["output0"])
 
 
-def test_sizes_that_only_the_run_tells(session_class, stand_in, tmp_path):
-    graph = onnx_graphs.save(
-        tmp_path / "found.onnx", [helper.make_node("NonZero", ["x"], ["places"])],
+def finding(path):
+    """[n, 4] in, the places of what is not zero out: how many there are, only the run tells."""
+    return onnx_graphs.save(
+        path, [helper.make_node("NonZero", ["x"], ["places"])],
         {"x": (TensorProto.FLOAT, ["n", 4])}, {"places": [2, "found"]}, {}, dtype=TensorProto.INT64,
     )  # fmt: skip
-    with session_class(build(stand_in, tmp_path / "found.engine", graph)) as session:
+
+
+def test_sizes_that_only_the_run_tells(session_class, stand_in, tmp_path):
+    with session_class(build(stand_in, tmp_path / "found.engine", finding(tmp_path / "found.onnx"))) as session:
         for values in ([[0, 1, 0, 2], [3, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]):
             made = session.infer({"x": np.array(values, np.float32)})["places"]
             np.testing.assert_array_equal(made, np.nonzero(np.array(values)))
+
+
+def test_memory_that_runs_out_within_a_run_is_told(session_class, stand_in, tmp_path):
+    path = build(stand_in, tmp_path / "found.engine", finding(tmp_path / "found.onnx"), batch=(1, 4, 4096))
+    with session_class(path, memory_limit=path.stat().st_size + 100_000) as session:
+        assert session.infer({"x": np.ones((1, 4), np.float32)})["places"].shape == (2, 4)
+        with pytest.raises(OutOfMemory, match="would pass the limit"):
+            session.infer({"x": np.ones((4096, 4), np.float32)})
+        assert session.infer({"x": np.ones((2, 4), np.float32)})["places"].shape == (2, 8)
 
 
 def test_lanes_run_in_several_threads_at_once(session_class, engine, detector):
@@ -288,6 +301,38 @@ def test_without_graphs_it_runs_all_the_same(session_class, stand_in, tmp_path, 
         assert state == "on"
 
 
+def test_work_of_ones_own_that_cannot_be_captured_leaves_the_lane_without_graphs(session_class, engine, stand_in):
+    with session_class(engine) as session, session.lane() as lane:
+        pixels, found = lane.zeros((2, 3, 64, 64), np.float32), lane.empty((2, 7, 64), np.float32)
+
+        def refused():
+            raise stand_in.cuda.LogicError("cuLaunchKernel failed: operation not permitted when stream is capturing")
+
+        done = lane.record({"images": pixels}, {"output0": found}, before=lambda: None, after=refused)
+        assert done is None
+        assert lane.no_graphs == "cuLaunchKernel failed: operation not permitted when stream is capturing"
+        assert session.infer({"images": pictures(2)}, lane=lane)["output0"].shape == (2, 7, 64)
+    assert stand_in.driver.graphs == 0
+
+
+def test_a_gpu_that_fails_keeps_no_session_from_closing(session_class, engine, stand_in, monkeypatch, caplog):
+    """After a fault of a kernel CUDA answers every call with an error."""
+    session = session_class(engine, lanes=2)
+    session.infer({"images": pictures(1)})
+
+    def fails(*given):
+        raise stand_in.cuda.LogicError("cuStreamSynchronize failed: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stand_in.cuda.Stream, "synchronize", fails)
+        for lane in session._lanes:
+            patch.setattr(lane._pool, "_free", fails)
+        session.close()
+    assert "lane=0 could not be freed: cuStreamSynchronize failed: an illegal memory access" in caplog.text
+    del session, lane
+    assert not list(stand_in.tensorrt.live)
+
+
 def test_fifty_loads_leave_nothing_behind(session_class, engine, stand_in):
     before = None
     for _ in range(50):
@@ -345,6 +390,21 @@ def test_memory_that_runs_out_ends_one_call_and_not_the_session(session_class, e
         assert session.infer({"images": pictures(8)})["output0"].shape == (8, 7, 64)
 
 
+def test_what_tensorrt_said_before_is_not_told_of_a_later_error(session_class, engine, stand_in, monkeypatch):
+    """It speaks of errors, as of memory, also where it then finds another way."""
+    from llama_pajamas_run_tensorrt import _sdk
+
+    with session_class(engine) as session:
+        session.infer({"images": pictures(1)})
+        log = _sdk.make_log()
+        log.log(stand_in.tensorrt.ILogger.ERROR, "Error Code 2: OutOfMemory (no further information)")
+        with session.lane() as lane:
+            monkeypatch.setattr(type(lane._bound.context), "execute_async_v3", lambda context, stream: False)
+            with pytest.raises(InferenceError, match=r"detector\.engine failed: TensorRT says no more") as raised:
+                lane.run({"images": pictures(2)})
+            assert not isinstance(raised.value, OutOfMemory)
+
+
 def test_the_limit_holds_and_the_session_lives_on(session_class, engine):
     size = engine.stat().st_size
     with session_class(engine, memory_limit=size + 200_000) as session:
@@ -370,8 +430,9 @@ def test_gpus_by_number_and_uuid(session_class, engine):
             assert (session.device.index, session.device.uuid) == (0, UUID)
     with pytest.raises(BadInput, match="no GPU 1; there are 1"):
         session_class(engine, device=1)
-    with pytest.raises(BadInput, match=f"no GPU 'GPU-f'. GPUs: {UUID}"):
-        session_class(engine, device="GPU-f")
+    for which in ("GPU-f", "", "-1"):
+        with pytest.raises(BadInput, match=f"no GPU '{which}'. GPUs: {UUID}"):
+            session_class(engine, device=which)
 
 
 def test_nothing_is_left_current_in_any_thread(session_class, engine, stand_in):
