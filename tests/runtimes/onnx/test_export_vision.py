@@ -13,13 +13,16 @@ pytest.importorskip("safetensors")
 
 import onnx
 import onnxruntime
+import typer
 from safetensors.numpy import load_file, save_file
 from support import tiny_vision as tiny
 from support.onnx_graphs import word_tokenizer
+from typer.testing import CliRunner
 
 from llama_pajamas_run_core.errors import BadInput, LoadError, Unsupported
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_onnx.export import export
+from llama_pajamas_run_onnx.export.command import export_onnx
 from llama_pajamas_run_onnx.vision import ONNXVisionBackend
 
 #: What transformers answers: made by tests/support/tiny_vision.py.
@@ -248,6 +251,46 @@ class TestRefusals:
         (source / "model.safetensors.index.json").write_text(json.dumps(index))
         with pytest.raises(LoadError, match="outside its own folder"):
             export(source, tmp_path / "made")
+
+
+class TestTargets:
+    def test_what_is_there_is_replaced_where_that_was_asked_for(self, tmp_path, made):
+        source, target = tiny.make("vit", tmp_path / "source"), tmp_path / "made"
+        target.mkdir()
+        (target / "old").touch()
+        with pytest.raises(BadInput, match="made exists already"):
+            export(source, target)
+        assert (target / "old").exists()
+        export(source, target, overwrite=True)
+        assert not (target / "old").exists()
+        np.testing.assert_array_equal(run(target)["logits"], run(made["vit"])["logits"])
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["made", "source"]
+
+    @pytest.mark.parametrize("place", ["source", "."])
+    def test_what_it_is_made_from_is_never_replaced(self, tmp_path, place):
+        source = tiny.make("vit", tmp_path / "source")
+        with pytest.raises(BadInput, match="holds what it is to be made from"):
+            export(source, tmp_path / place, overwrite=True)
+        assert (source / "model.safetensors").is_file()
+
+    @pytest.mark.parametrize(("how", "error"), [({"precision": "int4"}, BadInput), ({}, Unsupported)])
+    def test_what_cannot_be_made_is_named(self, tmp_path, how, error):
+        source = tiny.make("vit", tmp_path / "source")
+        _change(source, model_type="no-such-type")
+        with pytest.raises(error, match="int4|no-such-type.*There are: clip"):
+            export(source, tmp_path / "made", **how)
+
+    def test_the_command(self, tmp_path):
+        app = typer.Typer()
+        app.command()(export_onnx)
+        source, target = tiny.make("vit", tmp_path / "source"), tmp_path / "made"
+        arguments = [str(source), str(target), "--precision", "fp16"]
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.output.startswith(f"{target}: 0.")
+        assert "model.onnx" in done.output
+        with pytest.raises(BadInput, match="exists already"):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert CliRunner().invoke(app, [*arguments, "--overwrite"], catch_exceptions=False).exit_code == 0
 
 
 def test_a_clip_without_a_tokenizer_is_told(tmp_path, caplog):

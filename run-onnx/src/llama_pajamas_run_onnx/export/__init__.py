@@ -5,13 +5,12 @@ its graphs there. Importing this package imports neither onnx nor safetensors.
 """
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from llama_pajamas_run_core.artifacts.whole import check_target, made_whole
 from llama_pajamas_run_core.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
@@ -49,31 +48,23 @@ def export(
         the folder.
 
     Raises:
-        BadInput: the source is no checkpoint, the precision is unknown, or the target exists.
+        BadInput: the source is no checkpoint, the precision is unknown, or the target exists, cannot be written, or
+            holds the source.
         LoadError: a file of the checkpoint is damaged, or it lacks weights.
         MissingDependency: onnx or safetensors is not installed.
         Unsupported: checkpoints of that model_type are not exported.
     """
-    target = Path(target).expanduser()
+    source, target = Path(source).expanduser(), Path(target).expanduser()
     if precision not in PRECISIONS:
         raise BadInput(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}.", param="precision")
-    if target.exists() and not overwrite:
-        raise BadInput(f"{target} exists already.", hint="Name another folder, or ask to overwrite it.", param="target")
+    check_target(target, source=source, overwrite=overwrite)
     from llama_pajamas_run_onnx.export.checkpoint import Checkpoint
 
-    checkpoint = Checkpoint(Path(source).expanduser())
+    checkpoint = Checkpoint(source)
     write = _writer(str(checkpoint.config.get("model_type", "")))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
+    with made_whole(target, overwrite=overwrite) as part:
+        part.mkdir()
         write(checkpoint, part, precision)
-        part.chmod(0o755)
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(part, target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return target
 
 
