@@ -6,8 +6,6 @@ for, into the cache folder under the hash of what it is made from.
 
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -17,12 +15,17 @@ from typing import Final
 
 from llama_pajamas_run_core.artifacts.catalogue import Artifact, ModelEntry
 from llama_pajamas_run_core.artifacts.places import cache_dir
+from llama_pajamas_run_core.artifacts.whole import made_whole
+from llama_pajamas_run_core.errors import LoadError
 from llama_pajamas_run_core.types.tasks import Task
 
 #: The folder of the checkpoints, one folder each.
 MODELS: Final = Path(__file__).parent / "models"
 _RELEASED: Final = 1795219200  # 2026-11-21
 _WEIGHTS: Final = "model.safetensors"
+#: What makes the artifacts for ONNX Runtime and for Core ML.
+_ONNX: Final = ("onnx", "safetensors", "llama_pajamas_run_onnx")
+_COREML: Final = ("coremltools", "onnx", "safetensors", "llama_pajamas_run_coreml")
 _deriving = threading.Lock()
 
 _VISION: Final = {
@@ -30,8 +33,6 @@ _VISION: Final = {
     "classify": "Names the object that a picture shows (ViT).",
     "embed": "Maps pictures and texts to vectors of one space (CLIP style).",
 }
-
-
 _ABILITIES: Final = {"detect": ("detect",), "classify": ("classify",), "embed": ("embed", "embed_text")}
 
 
@@ -73,7 +74,6 @@ def _speech(folder: Path) -> ModelEntry:
         from llama_pajamas_starter.speech import mlx_folder
         from llama_pajamas_starter.speech.checkpoint import Checkpoint
 
-        target.unlink()  # a file of that name is kept for it, and it becomes a folder
         mlx_folder.write(target, Checkpoint.load(folder))
 
     def write_onnx(target: Path) -> None:
@@ -82,7 +82,6 @@ def _speech(folder: Path) -> ModelEntry:
         from llama_pajamas_starter.speech.checkpoint import Checkpoint
 
         with tempfile.TemporaryDirectory() as between:
-            target.unlink()  # a file of that name is kept for it, and it becomes a folder
             export(hugging_face.write(between, Checkpoint.load(folder)), target)
 
     def write_coreml(target: Path) -> None:
@@ -109,13 +108,23 @@ def _speech(folder: Path) -> ModelEntry:
                 size,
                 {"short_context": True},
             ),
-            Artifact(
-                "onnx-whisper",
-                lambda: _derived("speech.onnx.d", [*sources, code / "hugging_face.py"], write_onnx),
-                2 * size,
-                {"short_context": True},
+            *_exported(
+                Artifact(
+                    "onnx-whisper",
+                    lambda: _derived("speech.onnx.d", [*sources, code / "hugging_face.py"], write_onnx),
+                    2 * size,
+                    {"short_context": True},
+                ),
+                _ONNX,
             ),
-            *_coreml("coreml-whisper", "speech.coreml", [*sources, code / "hugging_face.py"], write_coreml, size),
+            *_exported(
+                Artifact(
+                    "coreml-whisper",
+                    lambda: _derived("speech.coreml", [*sources, code / "hugging_face.py"], write_coreml),
+                    size,
+                ),
+                _COREML,
+            ),
         ),
         "Hears English sentences of the starter models' vocabulary (Whisper architecture).",
         created=_RELEASED,
@@ -126,19 +135,20 @@ def _speech(folder: Path) -> ModelEntry:
 
 def _vision(name: str) -> Callable[[Path], ModelEntry]:
     def make(folder: Path) -> ModelEntry:
-        both = "embed_text" in _ABILITIES[name]
+        package = f"{name}.coreml" if "embed_text" in _ABILITIES[name] else f"{name}.mlpackage"
         sources = [folder / _WEIGHTS, folder / "config.json", *sorted(folder.glob("*.onnx"))]
         return ModelEntry(
             f"starter-{name}",
             Task.VISION,
             (
                 Artifact("onnx-vision", lambda: folder, _size(folder)),
-                *_coreml(
-                    "coreml",
-                    f"{name}.coreml" if both else f"{name}.mlpackage",
-                    sources,
-                    lambda target: _export_coreml(folder, target),
-                    _size(folder),
+                *_exported(
+                    Artifact(
+                        "coreml",
+                        lambda: _derived(package, sources, lambda target: _export_coreml(folder, target)),
+                        _size(folder),
+                    ),
+                    _COREML,
                 ),
             ),
             _VISION[name],
@@ -150,24 +160,16 @@ def _vision(name: str) -> Callable[[Path], ModelEntry]:
     return make
 
 
-def _coreml(
-    kind: str, name: str, sources: Sequence[Path], write: Callable[[Path], None], size: int
-) -> tuple[Artifact, ...]:
-    """The artifact for Core ML, where what makes it is installed; arguments as of :func:`_derived`."""
-    if any(find_spec(needed) is None for needed in ("coremltools", "onnx", "safetensors", "llama_pajamas_run_coreml")):
-        return ()
-    return (Artifact(kind, lambda: _derived(name, sources, write), size),)
+def _exported(artifact: Artifact, makers: Sequence[str]) -> tuple[Artifact, ...]:
+    """The artifact, where the packages that make it are installed."""
+    return (artifact,) if all(find_spec(maker) is not None for maker in makers) else ()
 
 
 def _export_coreml(source: Path, target: Path) -> None:
     from llama_pajamas_run_coreml.export import export
     from llama_pajamas_run_coreml.export.options import ExportOptions
 
-    target.unlink()  # a file of that name is kept for it, and it becomes a folder
-    with tempfile.TemporaryDirectory() as between:  # a package's name has to end as packages' do
-        made = Path(between) / ("made.mlpackage" if ".mlpackage" in target.name else "made")
-        export(source, made, ExportOptions(measure=False))
-        shutil.move(made, target)
+    export(source, target, ExportOptions(measure=False))
 
 
 def _size(folder: Path) -> int:
@@ -180,7 +182,10 @@ def _derived(name: str, sources: Sequence[Path], write: Callable[[Path], None]) 
     Args:
         name: what it is called, before the hash.
         sources: what it is made from.
-        write: writes it to a path, where there is an empty file.
+        write: writes it to a path, where there is nothing yet.
+
+    Raises:
+        LoadError: it cannot be written.
     """
     digest = hashlib.sha256()
     for source in sources:
@@ -188,17 +193,11 @@ def _derived(name: str, sources: Sequence[Path], write: Callable[[Path], None]) 
     plain = Path(name)
     target = cache_dir() / "starter" / f"{plain.stem}-{digest.hexdigest()[:16]}{plain.suffix}"
     with _deriving:
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-            os.close(handle)
-            try:
-                write(Path(part))
-                os.replace(part, target)
-            except BaseException:
-                if Path(part).is_dir():
-                    shutil.rmtree(part, ignore_errors=True)
-                else:
-                    Path(part).unlink(missing_ok=True)
-                raise
+        try:
+            if not target.exists():
+                with made_whole(target) as part:
+                    write(part)
+        except OSError as error:
+            if not target.exists():  # else another process was faster
+                raise LoadError(f"{target} could not be made: {error}.") from error
     return target
