@@ -4,9 +4,6 @@ Keys and tensor names follow the GGUF specification and llama.cpp's ``qwen3`` ar
 package are needed, and it takes a fraction of a second, so the file is made when it is first wanted.
 """
 
-import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,10 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
+from llama_pajamas_run_core.artifacts.folder import read_json
+from llama_pajamas_run_core.artifacts.safetensors import check_safetensors
+from llama_pajamas_run_core.artifacts.whole import made_whole
 from llama_pajamas_run_core.errors import LoadError, UserError
 
 Precision = Literal["f16", "q8_0"]
 
+_WEIGHTS: Final = "model.safetensors"
+_DESCRIPTIONS: Final = ("config.json", "tokenizer.json", "tokenizer_config.json")
 _LAYER_TENSORS: Final = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -50,35 +52,28 @@ def convert(folder: Path, target: Path, precision: Precision = "f16") -> Path:
         LoadError: a file of the checkpoint is missing or not what it should be.
         UserError: a precision that these tensors cannot have.
     """
-    config, tokenizer, tokenizer_config = (
-        _read_json(folder / name) for name in ("config.json", "tokenizer.json", "tokenizer_config.json")
-    )
+    if missing := [name for name in (*_DESCRIPTIONS, _WEIGHTS) if not (folder / name).is_file()]:
+        raise LoadError(f"{folder} lacks {', '.join(missing)}.")
+    config, tokenizer, tokenizer_config = (read_json(folder / name) for name in _DESCRIPTIONS)
     if config.get("model_type") != "qwen3":
         raise LoadError(f"{folder / 'config.json'}: model_type is {config.get('model_type')!r}, not 'qwen3'.")
     if precision not in _FILE_TYPES:
         raise UserError(f"precision {precision!r} is not known.", hint=f"Choose one of {', '.join(_FILE_TYPES)}.")
-    weights = folder / "model.safetensors"
-    try:
-        tensors = load_file(weights)
-    except Exception as error:
-        raise LoadError(f"{weights} could not be read: {error}") from error
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        writer = gguf.GGUFWriter(name, "qwen3")
-        _add_metadata(writer, config, precision)
-        _add_tokenizer(writer, config, tokenizer, tokenizer_config)
+    check_safetensors(folder / _WEIGHTS)
+    tensors = load_file(folder / _WEIGHTS)
+    with made_whole(target, overwrite=True) as part:
+        writer = gguf.GGUFWriter(part, "qwen3")
+        try:
+            _add_metadata(writer, config, precision)
+            _add_tokenizer(writer, config, tokenizer, tokenizer_config)
+        except KeyError as error:
+            raise LoadError(f"{folder} is no whole checkpoint: its descriptions lack {error}.") from error
         for key, values in tensors.items():
             _add_tensor(writer, gguf_name(key), values, precision)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
     return target
 
 
@@ -101,16 +96,6 @@ def gguf_name(name: str) -> str:
         if inner:
             return f"blk.{parts[2]}.{inner}.weight"
     raise LoadError(f"The tensor {name} does not belong to a Qwen3 model.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} could not be read: {error}") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{path} holds no JSON object.")
-    return value
 
 
 def _add_metadata(writer: gguf.GGUFWriter, config: dict[str, Any], precision: Precision) -> None:
