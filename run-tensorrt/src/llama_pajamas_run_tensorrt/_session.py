@@ -156,6 +156,11 @@ class Session:
         return shape[0] if shape else 1
 
     @property
+    def memory(self) -> int:
+        """Bytes of the GPU that the engine and its lanes take now."""
+        return self._budget.used
+
+    @property
     def host_memory(self) -> int:
         """Bytes of pinned host memory in use; the engine itself is on the GPU."""
         return self._pinned_budget.used
@@ -173,7 +178,7 @@ class Session:
             "inputs": {one.name: [list(shape) for shape in one.limits[0]] if one.limits else list(one.largest)
                        for one in self.inputs},
             "lanes": len(self._lanes),
-            "memory": self._budget.used,
+            "memory": self.memory,
             "graphs": self.graphs_state,
         }  # fmt: skip
 

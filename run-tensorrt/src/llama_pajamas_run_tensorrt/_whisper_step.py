@@ -42,7 +42,7 @@ class Step:
         self._inputs = {name: lane.zeros(shapes[name], session.input(name).dtype) for name in small}
         self._blocks: list[Block] = []
         self._told = {name: self._pinned(array) for name, array in self._inputs.items()}
-        _, heads, _, positions = (size or 1 for size in session.output("scores").shape)
+        heads = int(session.output("scores").shape[1] or 0)
         positions = next(iter(audio.values())).shape[-1]
         sizes = {"logits": (rows, int(session.output("logits").shape[1] or 0)), "scores": (rows, heads, 1, positions)}
         self._outputs = {name: lane.empty(shape, session.output(name).dtype) for name, shape in sizes.items()}

@@ -35,8 +35,7 @@ class TensorRTSTTBackend(WhisperSTTBackend):
     runtime: ClassVar[str] = "tensorrt"
     _options: ClassVar[tuple[str, ...]] = ("device", *_SESSION, "precision", "windows")
 
-    _listening: Session
-    _session: Session
+    _network: TensorRTWhisper
 
     def _open(self, path: Path, **options: Any) -> TensorRTWhisper:
         given = {name: options[name] for name in ("device", *_SESSION) if name in options}
@@ -48,26 +47,25 @@ class TensorRTSTTBackend(WhisperSTTBackend):
         )
         listening = Session(encoder, **given)
         try:
-            self._session = Session(decoder, **given)
+            deciding = Session(decoder, **given)
         except BaseException:
             listening.close()
             raise
-        self._listening = listening
-        return TensorRTWhisper(listening, self._session, sizes)
+        self._network = TensorRTWhisper(listening, deciding, sizes)
+        return self._network
 
     def _unload(self) -> None:
         super()._unload()
-        del self._listening, self._session
+        del self._network
 
     @property
     def host_memory(self) -> int | None:
         """Bytes of pinned host memory in use; the engines themselves are on the GPU."""
-        return self._listening.host_memory + self._session.host_memory if self.loaded else None
+        return self._network.host_memory if self.loaded else None
 
     @property
     def details(self) -> Mapping[str, Any]:
         """The GPU, the versions and the model's size."""
         if not self.loaded:
             return {}
-        session = {name: value for name, value in self._session.details.items() if name not in ("inputs", "lanes")}
-        return {**session, **super().details}
+        return {**self._network.details, **super().details}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.folder import read_json
-from llama_pajamas_run_core.artifacts.vision.files import VisionFiles, find_files
+from llama_pajamas_run_core.artifacts.vision.files import PAIRS, VisionFiles, find_files
 from llama_pajamas_run_core.artifacts.vision.graph import Tensor, section
 from llama_pajamas_run_core.artifacts.vision.text import TextEncoder
 from llama_pajamas_run_tensorrt._device import GPU
@@ -20,8 +20,6 @@ from llama_pajamas_run_tensorrt.export.options import BuildOptions, parse_precis
 
 logger = logging.getLogger(__name__)
 
-#: Names of a text encoder's engine, beside the image encoder's of the same place.
-_PAIRS: Final = {"image": "text", "vision_model": "text_model"}
 #: Texts that go through an engine at once, and their tokens where nothing else tells.
 _BATCH: Final = (1, 8, 32)
 _TOKENS: Final = 77
@@ -45,7 +43,7 @@ class TextEngine:
 def is_text(engine: Path) -> bool:
     """Whether an engine is the text half of a pair, by the names of both."""
     return any(
-        engine.stem == text and engine.with_name(f"{image}{engine.suffix}").is_file() for image, text in _PAIRS.items()
+        engine.stem == text and engine.with_name(f"{image}{engine.suffix}").is_file() for image, text in PAIRS.items()
     )
 
 
@@ -58,14 +56,18 @@ def text_files(path: Path) -> VisionFiles | None:
     Raises:
         LoadError: a file beside it is damaged.
     """
+    files = find_files(path) if is_onnx(path) else _engines_of(path)
+    if files is None or files.text is None or files.tokenizer is None:
+        return None
     if find_spec("tokenizers") is None:
         logger.warning("model=%s embeds no texts: the package tokenizers is not installed", path)
         return None
-    if is_onnx(path):
-        files = find_files(path)
-        return files if files.text is not None and files.tokenizer is not None else None
+    return files
+
+
+def _engines_of(path: Path) -> VisionFiles | None:
     folder = path if path.is_dir() else path.parent
-    for image, text in _PAIRS.items():
+    for image, text in PAIRS.items():
         engine, tokenizer = folder / f"{text}.engine", folder / "tokenizer.json"
         asked_for = path.is_dir() or path.stem == image
         if asked_for and engine.is_file() and tokenizer.is_file():

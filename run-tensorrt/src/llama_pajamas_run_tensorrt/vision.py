@@ -1,8 +1,6 @@
 """Vision models as TensorRT engines: detection, instance masks, classification and image embeddings."""
 
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,11 +9,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
 from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
 from llama_pajamas_run_core.artifacts.vision.text import TextEncoder
 from llama_pajamas_run_core.backends.vision import VisionBackend
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
+from llama_pajamas_run_core.hardware.limits import usable_processors
 from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image, VisionSpec
 from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
@@ -104,7 +104,7 @@ class TensorRTVisionBackend(VisionBackend):
         try:
             reading = read_spec(_graph(session), described, texts=texts is not None)
             if texts is not None and "embed_text" in reading.spec.tasks:
-                beside = {name: given[name] for name in ("trust", "memory_limit", "precision") if name in given}
+                beside = {name: given[name] for name in ("trust", "memory_limit", "graphs", "precision") if name in given}
                 self._texts = open_texts(texts, session.device, **beside)
             with session.device.current():
                 self._open(session, reading, where, max_batch, wait / 1000)
@@ -127,7 +127,7 @@ class TensorRTVisionBackend(VisionBackend):
                 if where == "gpu":
                     raise
                 logger.warning("engine=%s has its images prepared on the CPU: %s", session.path.name, error)
-        threads = min(_COPIERS, _processors() // 2)
+        threads = min(_COPIERS, usable_processors() // 2)
         copiers = Copiers(threads) if kernels is not None and threads > 1 else None
         try:
             lanes = [session.take_lane() for _ in range(session.lanes)]
@@ -252,32 +252,12 @@ def _graph(session: Session) -> VisionGraph:
     """The engine as the description of vision models reads it: the sidecar's words, or those of files beside it."""
     record = session.record
     told = dict(record.description) if record is not None else {}
-    beside = partial(_read_json, session.path.parent)
+    folder = session.path.parent
     return VisionGraph(
         session.path,
         tuple(Tensor(one.name, one.shape, one.dtype) for one in session.inputs),
         tuple(Tensor(one.name, one.shape, one.dtype) for one in session.outputs),
         session.metadata,
-        told or beside("config.json"),
-        {} if told else beside("preprocessor_config.json"),
+        told or read_json(folder / "config.json"),
+        {} if told else read_json(folder / "preprocessor_config.json"),
     )
-
-
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} is no JSON: {error}.", hint="Fetch it again.") from error
-    if not isinstance(value, dict):
-        raise LoadError(f"{path} is no JSON object.")
-    return value
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

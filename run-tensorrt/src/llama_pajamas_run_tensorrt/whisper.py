@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,17 @@ class TensorRTWhisper:
     def windows(self) -> int:
         """How many windows of audio it computes together at most."""
         return min(self._encoder.input("mel").largest[0], self._decoder.input("tokens").largest[0])
+
+    @property
+    def host_memory(self) -> int:
+        """Bytes of pinned host memory that both engines use."""
+        return self._encoder.host_memory + self._decoder.host_memory
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """The decoder's facts for people, with the memory of both engines."""
+        about = {name: value for name, value in self._decoder.details.items() if name not in ("inputs", "lanes")}
+        return {**about, "memory": self._encoder.memory + self._decoder.memory}
 
     @property
     def flexible(self) -> bool:

@@ -1,9 +1,9 @@
 """The engines of a Whisper model: a folder of them, or a folder of ONNX graphs of which they are built."""
 
-import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.errors import BadInput, LoadError
 from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_tensorrt._device import GPU
@@ -57,7 +57,7 @@ def find_engines(
     options = BuildOptions(
         precision=parse_precision(precision or "fp16"), batch=whisper_batch(windows), dims=whisper_dims(sizes)
     )
-    about: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    about = read_json(folder / "config.json")
     encoder, decoder = (engine_for(one, options, device=device, task="stt", description=about) for one in graphs)
     return encoder, decoder, sizes
 
@@ -68,13 +68,8 @@ def whisper_sizes(folder: Path) -> Dimensions | None:
     Raises:
         LoadError: config.json is damaged.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{folder / 'config.json'} is no JSON: {error}.", hint="Fetch it again.") from error
-    if not isinstance(config, dict) or config.get("model_type") != "whisper":
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != "whisper":
         return None
     return Dimensions.of(config)
 

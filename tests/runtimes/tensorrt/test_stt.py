@@ -109,6 +109,9 @@ def test_steps_are_graphs_and_the_model_leaves_nothing_behind(backend, stand_in,
         assert model.details["graphs"] == "on"
         assert stand_in.driver.graphs >= 2
         assert stand_in.cuda.state.allocated == before
+        # Both engines count, with their files' size for what is in them.
+        files = sum(one.file.size for one in (model._whisper.model._encoder, model._whisper.model._decoder))
+        assert model.details["memory"] == before + files
     assert stand_in.cuda.state.allocated == 0
     assert stand_in.driver.graphs == 0
 

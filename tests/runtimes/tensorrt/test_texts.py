@@ -57,15 +57,51 @@ def test_a_folder_of_engines(stand_in, wanted, tmp_path):
             backend.embed_text(["a red car"])
 
 
+def test_without_what_cuts_texts_images_alone_are_embedded(stand_in, tmp_path, monkeypatch, caplog):
+    from llama_pajamas_run_tensorrt import texts
+    from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
+
+    monkeypatch.setattr(texts, "find_spec", lambda name: None)
+    with TensorRTVisionBackend(EMBED, preprocess="cpu", precision="fp32", batch="1:2:4") as backend:
+        assert backend.spec.tasks == {"embed"}
+    assert "embeds no texts: the package tokenizers is not installed" in caplog.text
+
+
+def test_options_of_the_session_are_the_text_engines_too(stand_in):
+    from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
+
+    with TensorRTVisionBackend(EMBED, preprocess="cpu", precision="fp32", batch="1:2:4", graphs=False) as backend:
+        for _ in range(3):
+            backend.embed_text(TEXTS[:2])
+        assert backend._texts[0].details["graphs"] == "off"
+    assert stand_in.driver.launches == 0
+
+
+def test_hugging_faces_layout_becomes_a_folder_of_engines(stand_in, tmp_path):
+    from llama_pajamas_run_tensorrt.export.make import export_model
+    from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
+
+    pair(tmp_path / "model", "onnx")
+    options = BuildOptions(precision="fp32", batch=(1, 2, 4), dims={"length": (1, 4, 8)})
+    export_model(tmp_path / "model", tmp_path / "engines", options)
+    with TensorRTVisionBackend(tmp_path / "engines", preprocess="cpu") as backend:
+        np.testing.assert_allclose(backend.embed_text(["red"]), [[1, 0, 0]], atol=1e-6)
+
+
+def pair(folder, graphs="."):
+    """Encoders of colours and their names as Hugging Face's tools write them; the graphs may have their own folder."""
+    onnx_graphs.colour_meter(folder / graphs / "vision_model.onnx", output="image_embeds")
+    onnx_graphs.word_meter(folder / graphs / "text_model.onnx", onnx_graphs.WORD_VECTORS)
+    onnx_graphs.word_tokenizer(folder / "tokenizer.json")
+    (folder / "config.json").write_text('{"model_type": "clip", "text_config": {"max_position_embeddings": 8}}')
+    size = '{"crop_size": 64, "size": 64, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}'
+    (folder / "preprocessor_config.json").write_text(size)
+
+
 def test_any_number_of_tokens_up_to_the_models(stand_in, tmp_path):
     from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
 
-    onnx_graphs.colour_meter(tmp_path / "vision_model.onnx", output="image_embeds")
-    onnx_graphs.word_meter(tmp_path / "text_model.onnx", onnx_graphs.WORD_VECTORS)
-    onnx_graphs.word_tokenizer(tmp_path / "tokenizer.json")
-    (tmp_path / "config.json").write_text('{"model_type": "clip", "text_config": {"max_position_embeddings": 8}}')
-    size = '{"crop_size": 64, "size": 64, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}'
-    (tmp_path / "preprocessor_config.json").write_text(size)
+    pair(tmp_path)
     with TensorRTVisionBackend(tmp_path, preprocess="cpu", precision="fp32") as backend:
         made = backend.embed_text(["red", "a blue square", "two green circles"])
         np.testing.assert_allclose(made, np.eye(3)[[0, 2, 1]], atol=1e-6)

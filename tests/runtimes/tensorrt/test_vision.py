@@ -283,7 +283,7 @@ def test_pictures_of_all_sizes_in_one_batch_and_larger_ones_after(newest, tmp_pa
 def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
     from llama_pajamas_run_tensorrt import _pipeline, vision
 
-    monkeypatch.setattr(vision, "_processors", lambda: 8)
+    monkeypatch.setattr(vision, "usable_processors", lambda: 8)
     monkeypatch.setattr(_pipeline, "_SHARED_COPY", 1000)
     engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
     sizes = (64, 20, 100, 33, 128, 64, 90)
@@ -386,6 +386,16 @@ def test_an_engine_of_others_on_the_old_version_has_one_lane(monkeypatch, tmp_pa
         assert backend.lanes == 8
         for count in (1, 1, 8, 8, 9):
             assert len(backend.detect([Image(graphs.scene(top_left="red"))] * count)) == count
+
+
+def test_a_detector_is_not_said_to_lack_texts(newest, tmp_path, monkeypatch, caplog):
+    """The package that cuts texts is missed only where there is a text encoder."""
+    from llama_pajamas_run_tensorrt import texts
+
+    monkeypatch.setattr(texts, "find_spec", lambda name: None)
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    with caplog.at_level(logging.WARNING), opened(engine):
+        assert caplog.text == ""
 
 
 def test_what_lies_beside_an_engine_tells_what_it_is(newest, tmp_path):

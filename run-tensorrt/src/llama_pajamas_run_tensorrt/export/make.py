@@ -1,6 +1,5 @@
 """A model in ONNX into engines: one file, or a folder of several graphs that belong together."""
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.artifacts.vision.spec import Reading
 from llama_pajamas_run_core.errors import BadInput, PajamasError, Unsupported
 from llama_pajamas_run_core.types.vision import Image
@@ -168,7 +168,7 @@ class _Export:
                 source=graph.name,
                 source_sha256=source_checksum(graph),
                 task="stt" if speech is not None else "vision" if reading is not None else "",
-                description=description_of(reading) if speech is None else _config(graph.parent),
+                description=description_of(reading) if speech is None else read_json(graph.parent / "config.json"),
                 calibrator=calibrator,
                 progress=self.progress,
             )
@@ -284,11 +284,6 @@ def _made_up(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np
     if kind.kind == "f":
         return rng.random(shape).astype(kind)
     return np.ones(shape, kind)  # whole numbers are indices or masks, and 1 is one of both
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-    return config
 
 
 def _graphs(model: Path) -> list[Path]:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from llama_pajamas_run_core.artifacts.folder import inside, read_json
 from llama_pajamas_run_core.artifacts.vision.graph import section
 from llama_pajamas_run_core.errors import BadInput
 
 #: Graphs of an image encoder, with the text encoder that belongs to each.
-_PAIRS = {"vision_model": "text_model", "image": "text"}
+PAIRS: Final = {"vision_model": "text_model", "image": "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def find_files(path: Path) -> VisionFiles:
 
 def _image_graph(folder: Path) -> Path:
     for place in (folder, folder / "onnx"):
-        for name in (*_PAIRS, "model"):
+        for name in (*PAIRS, "model"):
             if (place / f"{name}.onnx").is_file():
                 return place / f"{name}.onnx"
     found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
@@ -81,7 +81,7 @@ def _image_graph(folder: Path) -> Path:
 
 
 def _text_graph(image: Path) -> Path | None:
-    for name, partner in _PAIRS.items():
+    for name, partner in PAIRS.items():
         if image.stem == name or image.stem.startswith(f"{name}_"):
             variant = image.stem.removeprefix(name)
             for stem in (partner + variant, partner):
