@@ -300,9 +300,10 @@ def _rebuild(path: Path, record: EngineRecord | None = None) -> str:
         return f"Build it anew: llama-pajamas export tensorrt MODEL.onnx --output {path.name}"
     batch = next((f" --batch {low[0]}:{best[0]}:{high[0]}"
                   for profile in record.profiles for low, best, high in profile.values() if low), "")  # fmt: skip
+    pictures = " --calibrate FOLDER" if record.precision == "int8" else ""
     return (
         f"Build it anew on this machine: llama-pajamas export tensorrt {record.source} "
-        f"--precision {record.precision}{batch} --output {path.name}"
+        f"--precision {record.precision}{batch}{pictures} --output {path.name}"
     )
 
 

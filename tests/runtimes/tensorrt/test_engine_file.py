@@ -131,6 +131,12 @@ def test_another_machine_is_told_with_what_to_build(engine, change, message):
     assert hint in str(raised.value)
 
 
+def test_an_engine_in_int8_is_built_anew_with_pictures(engine):
+    record(engine, precision="int8").write(engine)
+    with pytest.raises(LoadError, match="--precision int8 --batch 1:8:64 --calibrate FOLDER --output yolo.engine"):
+        check(engine, tensorrt="10.14.1")
+
+
 def test_without_a_sidecar_the_plan_itself_tells_the_version(engine):
     check(engine, trust=True, tensorrt="8.6.0")  # the module and its libraries may differ in the patch number
     with pytest.raises(LoadError, match="built with TensorRT 8.6.1, this is TensorRT 8.5.3"):

@@ -1,6 +1,8 @@
 """Exports in the flavour of each TensorRT: surgery, quantization, the accuracy gate, folders, the command."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from support import onnx_graphs
 from typer.testing import CliRunner
 
 import llama_pajamas_starter
-from llama_pajamas_run_core.errors import BadInput, LoadError, Unsupported
+from llama_pajamas_run_core.errors import BadInput, LoadError, OutOfMemory, Unsupported
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_tensorrt._versions import TABLE
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord
@@ -254,6 +256,22 @@ def test_mean_average_precision_by_hand():
     assert mean_average_precision([boxes()], [boxes((0, 0, 1, 1, 0.9, 0))]) == 1.0
 
 
+def test_the_gate_reads_an_engines_outputs_in_the_graphs_order(tmp_path):
+    graph = onnx_graphs.lists(tmp_path / "model.onnx", batched=True)
+    config = {"task": "detect", "head": "boxes", "labels": list(onnx_graphs.COLOURS),
+              "input": {"width": 64, "height": 64, "resize": "letterbox", "mean": [0] * 3, "std": [1] * 3}}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    reading = vision_reading(graph, prepare(graph, TABLE[10]))
+    pixels = onnx_graphs.scene(top_left="red", bottom_right="blue")
+    given = [{reading.pixels.name: one} for one in batches([Image(pixels)], reading, 1)]
+
+    def reversed_(feeds):
+        return dict(reversed(run(graph, feeds).items()))
+
+    change = measure(lambda one: run(graph, one), reversed_, given, precision="fp32", reading=reading)
+    assert (change.figure, change.value, change.passed) == ("mAP50", 1.0, True)
+
+
 def test_the_gate_by_hand():
     wanted = {"y": np.array([[1.0, 0.0], [0.0, 2.0]])}
     made = {"y": np.array([[1.0, 0.0], [0.0, 1.0]])}
@@ -291,14 +309,19 @@ def test_the_engine_of_a_starter_model_with_its_change(stand_in, tmp_path, scene
 def test_a_loss_past_the_limit_leaves_no_engine(stand_in, tmp_path, scenes):
     from llama_pajamas_run_tensorrt.export.make import export_model
 
-    target = tmp_path / "out.engine"
+    target = tmp_path / "out" / "out.engine"
     graph, options = STARTER / "classify" / "model.onnx", BuildOptions(batch=(1, 4, 8))
     with pytest.raises(Unsupported, match="more than the limit of -1.*--force"):
         export_model(graph, target, options, images=scenes[:4], limit=-1)
-    assert not target.exists()
+    assert not list(target.parent.iterdir())
     (made,) = export_model(graph, target, options, images=scenes[:4], limit=-1, force=True).made
-    assert target.exists()
+    assert {file.name for file in target.parent.iterdir()} == {"out.engine", "out.engine.json"}
     assert not made.change.passed
+    assert made.lines()[0].startswith(f"{target}: fp16, ")
+    before = target.read_bytes(), EngineRecord.read(target)
+    with pytest.raises(Unsupported, match="out.engine loses"):
+        export_model(graph, target, BuildOptions(batch=(1, 2, 2)), images=scenes[:4], limit=-1)
+    assert (target.read_bytes(), EngineRecord.read(target)) == before
 
 
 def test_tensorrts_own_calibrator(stand_in, tmp_path):
@@ -339,6 +362,51 @@ def test_a_folder_of_graphs_becomes_a_folder_of_engines(stand_in, tmp_path):
     assert [one.record.task for one in exported.made] == ["vision", ""]
     with pytest.raises(BadInput, match="the output has to be a folder"):
         export_model(STARTER / "embed", tmp_path / "embed.engine", BuildOptions())
+
+
+def test_engines_may_lie_beside_their_graphs(stand_in, tmp_path):
+    from llama_pajamas_run_tensorrt.export.make import export_model
+
+    folder = shutil.copytree(STARTER / "classify", tmp_path / "classify")
+    before = {file.name for file in folder.iterdir()}
+    export_model(folder / "model.onnx", folder, BuildOptions(batch=(1, 2, 4)))
+    assert {file.name for file in folder.iterdir()} == before | {"model.engine", "model.engine.json"}
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_the_build(stand_in, tmp_path, monkeypatch):
+    from llama_pajamas_run_tensorrt.export import make
+
+    graph = STARTER / "classify" / "model.onnx"
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder.engine").mkdir()
+    monkeypatch.setattr(stand_in.tensorrt, "Builder", None)  # would raise TypeError if it were called
+    with pytest.raises(BadInput, match=r"file cannot be made: .*xists"):
+        make.export_model(graph, tmp_path / "file" / "out.engine", BuildOptions())
+    with pytest.raises(BadInput, match=r"folder\.engine cannot be written: it is a folder"):
+        make.export_model(graph, tmp_path / "folder.engine", BuildOptions())
+    monkeypatch.setattr(make.os, "access", lambda path, how: False)
+    with pytest.raises(BadInput, match=r"out\.engine cannot be written: .* is not writable"):
+        make.export_model(graph, tmp_path / "out.engine", BuildOptions())
+
+
+def test_a_full_disk_loses_the_timings_but_not_the_engine(stand_in, tmp_path, monkeypatch, caplog):
+    from llama_pajamas_run_tensorrt.export import build, make
+
+    write = build._write
+
+    def full(path, data):
+        if path.suffix in suffixes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(build, "_write", full)
+    graph, suffixes = STARTER / "classify" / "model.onnx", {".cache"}
+    (made,) = make.export_model(graph, tmp_path / "out.engine", BuildOptions(batch=(1, 2, 4))).made
+    assert made.engine.is_file()
+    assert "could not be kept" in caplog.text
+    suffixes = {".engine"}
+    with pytest.raises(OutOfMemory, match="does not fit on the disk"):
+        make.export_model(graph, tmp_path / "other.engine", BuildOptions(batch=(1, 2, 4)))
 
 
 def test_layers_are_compared_by_name(stand_in, tmp_path):
@@ -394,6 +462,8 @@ def test_words_of_the_command_line(tmp_path):
         parse_precision("fp8")
     with pytest.raises(BadInput, match="level must be from 0 to 5"):
         BuildOptions(level=6)
+    with pytest.raises(BadInput, match="workspace must be at least 1 MB, not 0"):
+        BuildOptions(workspace=0)
     assert default_output(Path("models/yolov8n.onnx"), "fp16") == Path("yolov8n-fp16.engine")
     assert default_output(Path("models/resnet/model.onnx"), "int8") == Path("resnet-int8.engine")
     assert default_output(tmp_path, "fp16") == Path(f"{tmp_path.name}-fp16")

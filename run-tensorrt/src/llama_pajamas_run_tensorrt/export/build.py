@@ -1,6 +1,7 @@
 """A cleaned graph into an engine file with its sidecar, on the GPU that is to run it."""
 
 import ctypes
+import errno
 import logging
 import os
 import time
@@ -98,7 +99,12 @@ def build_engine(
         _save_timing_cache(config, cache_file)
         data = bytes(plan)
         del plan, config, parser, network, builder, monitor
-    _write(output, data)
+    try:
+        _write(output, data)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutOfMemory(f"{output} does not fit on the disk: {len(data):,} bytes.") from error
+        raise BadInput(f"{output} cannot be written: {error.strerror or error}.", param="output") from error
     digest = checksum(output)
     record = EngineRecord(
         sha256=digest,
@@ -332,10 +338,8 @@ def _write(path: Path, data: bytes) -> None:
     try:
         partial.write_bytes(data)
         partial.replace(path)
-    except OSError as error:
+    except OSError:
         partial.unlink(missing_ok=True)
-        if error.errno == 28:  # ENOSPC
-            raise OutOfMemory(f"{path} does not fit on the disk: {len(data):,} bytes.") from error
         raise
 
 

@@ -19,7 +19,7 @@ from llama_pajamas_run_tensorrt.export.options import (
 
 def export(
     model: Annotated[Path, typer.Argument(help="An ONNX file, or a folder with one or several.")],
-    output: Annotated[Path | None, typer.Option(help="The engine file, or for a folder the folder of engines.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The .engine file, or the folder of engines.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp16",
     batch: Annotated[str | None, typer.Option(help="Batch sizes: one, or smallest:best:largest, as 1:8:64.")] = None,
     dim: Annotated[

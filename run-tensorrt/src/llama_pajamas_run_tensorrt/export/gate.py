@@ -104,11 +104,16 @@ def measure(
         reading: how the outputs are read; None compares the numbers alone.
         limit: the most that the figure may lose, in points of 100; None for the precision's own limit.
     """
-    pairs = [(reference(one), engine(one), _rows(one)) for one in feeds]
+    pairs = [_pair(reference(one), engine(one), _rows(one)) for one in feeds]
     largest = max((_largest(one, other) for one, other, _ in pairs), default=0.0)
     cases = sum(rows for _, _, rows in pairs)
     figure, value = _figure(pairs, reading)
     return Change(figure, value, largest, cases, _LIMITS[figure][precision] if limit is None else limit)
+
+
+def _pair(wanted: Arrays, made: Arrays, rows: int) -> tuple[Arrays, Arrays, int]:
+    """The outputs of both in the graph's order, by which they are read; an engine may have another."""
+    return wanted, {name: made[name] for name in wanted}, rows
 
 
 def _figure(pairs: Sequence[tuple[Arrays, Arrays, int]], reading: Reading | None) -> tuple[str, float]:

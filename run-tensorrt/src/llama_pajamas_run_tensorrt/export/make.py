@@ -1,5 +1,6 @@
 """A model in ONNX into engines: one file, or a folder of several graphs that belong together."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.artifacts.vision.spec import Reading
-from llama_pajamas_run_core.errors import BadInput, PajamasError, Unsupported
+from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_tensorrt import _sdk
@@ -36,6 +37,8 @@ from llama_pajamas_run_tensorrt.whisper_engines import whisper_batch, whisper_di
 
 #: Files beside a graph that a model needs at run time.
 _BESIDE: Final = (".json", ".txt", ".model", ".tiktoken")
+#: How files of engines are called.
+_ENGINES: Final = (".engine", ".plan")
 #: The graphs of a Whisper model.
 _WHISPER: Final = ("encoder", "decoder")
 #: Pictures that go through graph and engine to compare them; the reference runs on the CPU.
@@ -102,7 +105,7 @@ def export_model(
 
     Args:
         model: an ONNX file, or a folder with one or several.
-        output: the engine file, or for several graphs the folder of engines.
+        output: the engine file (.engine or .plan), or the folder of engines, with copies of what describes the model.
         options: how to build them.
         device: the GPU.
         images: pictures, or a folder of them: for INT8 to calibrate with, and to measure on.
@@ -120,18 +123,16 @@ def export_model(
     graphs = _graphs(model)
     pictures = read_images(images) if isinstance(images, Path) else list(images or ())
     gpu = find_device(device)
-    several = len(graphs) > 1
-    if several and output.suffix == ".engine":
+    several, into_file = len(graphs) > 1, output.suffix in _ENGINES
+    if several and into_file:
         raise BadInput(f"{model} holds several graphs: the output has to be a folder.", param="output")
     work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent)
-    made = []
-    for graph in graphs:
-        target = output / f"{graph.stem}.engine" if several or output.suffix != ".engine" else output
-        made.append(work.run(graph, target))
-    if output.suffix != ".engine":
-        for file in sorted(graphs[0].parent.iterdir()):
-            if file.suffix in _BESIDE and not file.name.endswith(".engine.json"):
-                shutil.copyfile(file, output / file.name)
+    targets = [output if into_file else output / f"{graph.stem}.engine" for graph in graphs]
+    for target in targets:
+        _check_place(target)
+    made = [work.run(graph, target) for graph, target in zip(graphs, targets, strict=True)]
+    if not into_file:
+        _copy_beside(graphs[0], output)
     return Exported(tuple(made))
 
 
@@ -159,27 +160,32 @@ class _Export:
                 hint="Name a folder: --calibrate FOLDER." if reading else "Lay its config.json beside it.",
                 param="calibrate",
             )
-        with self._calibrator(plain, reading, options, table) as calibrator:
-            record = build_engine(
-                self._in_precision(plain, reading, options, table),
-                target,
-                options,
-                self.gpu,
-                source=graph.name,
-                source_sha256=source_checksum(graph),
-                task="stt" if speech is not None else "vision" if reading is not None else "",
-                description=description_of(reading) if speech is None else read_json(graph.parent / "config.json"),
-                calibrator=calibrator,
-                progress=self.progress,
-            )
+        # Under a name of its own until it was measured: one that is refused leaves what was there as it was.
+        part = target.with_name(f"{target.stem}.part{target.suffix}")
         try:
+            with self._calibrator(plain, reading, options, table) as calibrator:
+                record = build_engine(
+                    self._in_precision(plain, reading, options, table),
+                    part,
+                    options,
+                    self.gpu,
+                    source=graph.name,
+                    source_sha256=source_checksum(graph),
+                    task="stt" if speech is not None else "vision" if reading is not None else "",
+                    description=description_of(reading) if speech is None else read_json(graph.parent / "config.json"),
+                    calibrator=calibrator,
+                    progress=self.progress,
+                )
             feeds = self._compared(plain, reading, record) if speech is None else whisper_feeds(graph, speech, options)
-            return self._measured(Made(target, record, None), list(feeds), plain, reading, options)
-        except PajamasError:
-            if not self.force:
-                target.unlink(missing_ok=True)
-                sidecar(target).unlink(missing_ok=True)
+            made = self._measured(Made(part, record, None), target.name, list(feeds), plain, reading, options)
+        except BaseException:
+            if self.force and part.is_file():
+                _move(part, target)
+            part.unlink(missing_ok=True)
+            sidecar(part).unlink(missing_ok=True)
             raise
+        _move(part, target)
+        return replace(made, engine=target)
 
     @property
     def _frees(self) -> bool:
@@ -243,8 +249,19 @@ class _Export:
             yield {reading.pixels.name: batch}
 
     def _measured(
-        self, made: Made, feeds: Sequence[Feeds], plain: Surgery, reading: Reading | None, options: BuildOptions
+        self,
+        made: Made,
+        name: str,
+        feeds: Sequence[Feeds],
+        plain: Surgery,
+        reading: Reading | None,
+        options: BuildOptions,
     ) -> Made:
+        """The engine with what it loses.
+
+        Raises:
+            Unsupported: it loses more than it may; ``name`` is for the message.
+        """
         reference = Reference(plain.model)
         with Session(made.engine, device=self.gpu.index, graphs=False) as session:
             change = measure(
@@ -253,11 +270,11 @@ class _Export:
             record = replace(made.record, accuracy=change.facts())
             record.write(made.engine)
             if not self.force:
-                change.check(made.engine.name)
+                change.check(name)
         layers: tuple[LayerDifference, ...] = ()
         if self.compare:
             layers = compare_layers(plain, options, self.gpu, feeds[0], self.progress)
-        return Made(made.engine, record, change, layers)
+        return replace(made, record=record, change=change, layers=layers)
 
     def _compared(self, plain: Surgery, reading: Reading | None, record: EngineRecord) -> Iterator[Feeds]:
         """What graph and engine are compared on: pictures, else numbers made up within the profile."""
@@ -295,6 +312,37 @@ def _graphs(model: Path) -> list[Path]:
     if not found:
         raise BadInput(f"{model} holds no .onnx file.", param="model")
     return found
+
+
+def _check_place(output: Path) -> None:
+    """See before a build of minutes that what it makes can be kept.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{output.parent} cannot be made: {error.strerror or error}.", param="output") from error
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        why = "it is a folder" if output.is_dir() else f"{output.parent} is not writable"
+        raise BadInput(f"{output} cannot be written: {why}.", param="output")
+
+
+def _move(engine: Path, target: Path) -> None:
+    sidecar(engine).replace(sidecar(target))
+    engine.replace(target)
+
+
+def _copy_beside(graph: Path, output: Path) -> None:
+    """Copy what describes a graph: from its folder, or in Hugging Face's layout from the one above ``onnx``."""
+    folder = graph.parent
+    if folder.name == "onnx" and not (folder / "config.json").exists():
+        folder = folder.parent
+    for file in sorted(folder.iterdir()):
+        ours = file.name.endswith(tuple(f"{suffix}.json" for suffix in _ENGINES))
+        if file.suffix in _BESIDE and not ours and folder.resolve() != output.resolve():
+            shutil.copyfile(file, output / file.name)
 
 
 def _silent(phase: str, share: float | None) -> None:

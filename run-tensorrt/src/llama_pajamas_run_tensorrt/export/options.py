@@ -56,6 +56,8 @@ class BuildOptions:
             raise BadInput(f"precision must be fp32, fp16 or int8, not '{self.precision}'.", param="precision")
         if not 0 <= self.level <= 5:
             raise BadInput(f"level must be from 0 to 5, not {self.level}.", param="level")
+        if self.workspace is not None and self.workspace < 1:
+            raise BadInput(f"workspace must be at least 1 MB, not {self.workspace >> 20}.", param="workspace")
         for name, sizes in {"batch": self.batch or (1, 1, 1), **self.dims}.items():
             check_range(sizes, name)
 
@@ -87,7 +89,7 @@ def parse_range(text: str, name: str = "batch") -> Range:
         BadInput: it is neither.
     """
     parts = text.split(":")
-    if not all(part.isdigit() for part in parts) or len(parts) not in (1, 3):
+    if not all(part.isdecimal() for part in parts) or len(parts) not in (1, 3):
         raise BadInput(f"{name} must be a size or smallest:best:largest, as 1:8:64, not '{text}'.", param=name)
     sizes = [int(part) for part in parts]
     return check_range((sizes[0], sizes[0], sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1], sizes[2]), name)
