@@ -131,7 +131,16 @@ class Lane:
         Args:
             array: any array; it can be changed as soon as this returns.
             into: where to; new memory of the lane if None. Its type decides.
+
+        Raises:
+            BadInput: the array does not go into that one.
+            InferenceError: CUDA refused it.
+            OutOfMemory: there is not enough.
         """
+        with _sdk.mapped(InferenceError, f"{self.session.path.name} failed", self.session.log):
+            return self._upload(array, into)
+
+    def _upload(self, array: npt.NDArray[Any], into: DeviceArray | None) -> DeviceArray:
         target = self.empty(array.shape, array.dtype) if into is None else into
         if tuple(array.shape) != target.shape:
             raise BadInput(f"An array of {list(array.shape)} does not go into one of {list(target.shape)}.")
@@ -156,7 +165,8 @@ class Lane:
 
         Args:
             feeds: for each input a DeviceArray of its type, or a NumPy array, which is uploaded first.
-            into: memory for outputs: they are written to the beginning of these arrays.
+            into: memory for outputs: they are written to the beginning of these arrays. Not for those whose size
+                only the run tells; they get memory of their own each time.
             fresh: outputs that get memory of their own, which is the caller's. Of the others the lane's own buffers
                 are given: the next run of the lane writes to them again.
 
@@ -274,7 +284,7 @@ class Lane:
             if array.dtype != tensor.dtype:
                 raise BadInput(f"'{name}' takes {np.dtype(tensor.dtype)}, the array on the GPU is {array.dtype}.")
             return array.address
-        return self.upload(array, self._kept(self._inputs, name, tuple(array.shape), tensor.dtype)).address
+        return self._upload(array, self._kept(self._inputs, name, tuple(array.shape), tensor.dtype)).address
 
     def _kept(self, kept: dict[str, DeviceArray], name: str, shape: Shape, dtype: npt.DTypeLike) -> DeviceArray:
         """The lane's buffer of that name, made larger where it has to be."""

@@ -16,20 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.errors import InferenceError, LoadError, MissingDependency, OutOfMemory, PajamasError
+from llama_pajamas_run_tensorrt.runtime import INSTALL
 
 # Read by CUDA when it starts: devices in the order of nvidia-smi, and kernels loaded when they are first used.
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
-_INSTALL: Final = "uv pip install 'llama-pajamas-run-tensorrt[tensorrt,export]'"
 try:
     import tensorrt
 except ImportError as error:
-    raise MissingDependency("TensorRT engines", package="tensorrt", install=_INSTALL) from error
+    raise MissingDependency("TensorRT engines", package="tensorrt", install=INSTALL) from error
 try:
     from pycuda import driver as cuda
 except ImportError as error:
-    raise MissingDependency("TensorRT engines", package="pycuda", install=_INSTALL) from error
+    raise MissingDependency("TensorRT engines", package="pycuda", install=INSTALL) from error
 
 __all__ = [
     "Log",

@@ -182,6 +182,10 @@ class Batcher(Generic[J, R]):
                 self._put_back(following)
             following = []
             self._apart(place, batch, error)
+        except BaseException:  # an interrupt: the other batches are seen to where all end
+            with self._changed:
+                self._put_back(following)
+            raise
         else:
             with self._changed:
                 for (owner, index, _), result in zip(batch, results, strict=True):

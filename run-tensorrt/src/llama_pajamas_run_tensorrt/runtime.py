@@ -16,7 +16,8 @@ _PACKAGES: Final = (
     "tensorrt-bindings", "tensorrt_bindings",
 )  # fmt: skip
 _MODULES: Final = ("tensorrt", "pycuda")
-_INSTALL: Final = "uv pip install 'llama-pajamas-run-tensorrt[tensorrt,export]'"
+#: What to type where a package is missing.
+INSTALL: Final = "uv pip install 'llama-pajamas-run-tensorrt[tensorrt,export]'"
 #: What would be installed where nothing is.
 _DEFAULT: Final = TABLE[10]
 
@@ -67,7 +68,7 @@ RUNTIME = RuntimeInfo(
             families="YOLOv8 and YOLO11 detectors, also with masks; Faster R-CNN-style detectors; classifiers (ResNet, "
             "ViT, ...); CLIP-style image and text embedders",
             modules=_MODULES,
-            install=_INSTALL,
+            install=INSTALL,
             device="device",
         ),
         Task.STT: Room(
@@ -75,7 +76,7 @@ RUNTIME = RuntimeInfo(
             formats=("tensorrt-whisper", "onnx-whisper"),
             families="Whisper (OpenAI's, distilled and fine-tuned ones)",
             modules=_MODULES,
-            install=_INSTALL,
+            install=INSTALL,
             device="device",
         ),
     },

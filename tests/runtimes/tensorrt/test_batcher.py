@@ -54,6 +54,8 @@ class Desk:
     def results(self) -> list:
         assert self._done is not None
         done, self._done = self._done, None
+        if "late interrupt" in done:
+            raise KeyboardInterrupt
         if "bad result" in done:
             raise InferenceError("bad result")
         return [2 * job for job in done]
@@ -219,57 +221,72 @@ def test_after_an_error_the_rest_of_a_request_is_left_alone():
     assert batcher.run([9]) == [18]
 
 
-def test_a_caller_that_is_interrupted_leaves_the_others_their_answers():
+@pytest.fixture
+def interrupted():
+    """Runs jobs on a thread of its own, where a KeyboardInterrupt is expected."""
+    threads, raised = [], []
+
+    def start(batcher, jobs):
+        def work():
+            try:
+                batcher.run(jobs)
+            except KeyboardInterrupt as error:
+                raised.append(error)
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join(10)
+    assert len(raised) == len(threads)
+
+
+def test_a_caller_that_is_interrupted_leaves_the_others_their_answers(interrupted):
     desk = Desk()
     desk.gate = threading.Event()
     batcher = Batcher([desk], 8)
-    raised = []
-
-    def interrupted():
-        try:
-            batcher.run(["interrupt"])
-        except KeyboardInterrupt as error:
-            raised.append(error)
-
-    leader = threading.Thread(target=interrupted)
     with ThreadPoolExecutor(4) as pool:
-        leader.start()
+        interrupted(batcher, ["interrupt"])
         spin_until(lambda: desk.batches)
         others = [pool.submit(batcher.run, [i]) for i in (1, 2, 3)]
         spin_until(lambda: len(batcher._queue) == 3)
         desk.gate.set()
         assert [one.result(10) for one in others] == [[2], [4], [6]]
-    leader.join(10)
-    assert len(raised) == 1
     assert desk.abandoned == 1
     batcher.close()
 
 
-def test_jobs_of_others_in_an_interrupted_batch_are_done_by_another():
+def test_jobs_of_others_in_an_interrupted_batch_are_done_by_another(interrupted):
     desk = Desk()
     desk.gate = threading.Event()
     batcher = Batcher([desk], 8)
-    raised = []
-
-    def interrupted():
-        try:
-            batcher.run(["interrupt"])
-        except KeyboardInterrupt as error:
-            raised.append(error)
-
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.run, [0])
         spin_until(lambda: desk.batches)
-        leader = threading.Thread(target=interrupted)
-        leader.start()
+        interrupted(batcher, ["interrupt"])
         spin_until(lambda: len(batcher._queue) == 1)
         others = [pool.submit(batcher.run, [i]) for i in (1, 2)]
         spin_until(lambda: len(batcher._queue) == 3)
         desk.gate.set()
         assert [one.result(10) for one in (first, *others)] == [[0], [2], [4]]
-    leader.join(10)
-    assert len(raised) == 1
     assert desk.batches == [[0], [1, 2], [1, 2]]
+    batcher.close()
+
+
+def test_jobs_of_others_that_were_prepared_next_are_done_by_another(interrupted):
+    """The leader prepares a batch with its own last job and another's, and is interrupted before that one begins."""
+    desk = Desk(most=2)
+    desk.gate = threading.Event()
+    batcher = Batcher([desk], 2)
+    with ThreadPoolExecutor(1) as pool:
+        interrupted(batcher, [1, "late interrupt", 2])
+        spin_until(lambda: desk.batches)
+        other = pool.submit(batcher.run, [3])
+        spin_until(lambda: len(batcher._queue) == 2)
+        desk.gate.set()
+        assert other.result(10) == [6]
+    assert desk.batches == [[1, "late interrupt"], [3]]
     batcher.close()
 
 

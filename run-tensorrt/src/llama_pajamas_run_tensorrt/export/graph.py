@@ -12,13 +12,13 @@ from llama_pajamas_run_core.artifacts.onnx import check_onnx
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency, Unsupported
 from llama_pajamas_run_tensorrt._versions import Differences
 from llama_pajamas_run_tensorrt.engine_file import checksum
+from llama_pajamas_run_tensorrt.runtime import INSTALL
 
 if TYPE_CHECKING:
     import onnx
 
 logger = logging.getLogger(__name__)
 
-_INSTALL: Final = "uv pip install 'llama-pajamas-run-tensorrt[tensorrt,export]'"
 #: A protobuf message cannot be larger.
 _LARGEST: Final = (2 << 30) - 1
 _DEFAULT_DOMAINS: Final = ("", "ai.onnx")
@@ -72,7 +72,7 @@ def need(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0].replace("_", "-")
-        raise MissingDependency("Exporting to TensorRT", package=package, install=_INSTALL) from error
+        raise MissingDependency("Exporting to TensorRT", package=package, install=INSTALL) from error
 
 
 def source_checksum(path: Path) -> str:
@@ -101,7 +101,6 @@ def prepare(
     *,
     outputs: Sequence[str] = (),
     free_batch: bool = False,
-    model: "onnx.ModelProto | None" = None,
 ) -> Surgery:
     """Read a graph and make it ready for TensorRT.
 
@@ -110,14 +109,13 @@ def prepare(
         table: what the TensorRT that is to read it wants.
         outputs: the outputs that are kept; all if empty.
         free_batch: whether a fixed first axis has to become free.
-        model: the graph where it was read already.
 
     Raises:
         BadInput: there is no such file or output.
         LoadError: it is damaged.
         Unsupported: its opset is too new, or its batch cannot be made free.
     """
-    model = load(path) if model is None else model
+    model = load(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     changes: list[str] = []
     model = _with_opset(model, table.opset, path, changes)
