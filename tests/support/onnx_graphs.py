@@ -336,3 +336,24 @@ def scene(
     if bottom_right:
         pixels[height // 2 :, width // 2 :, COLOURS.index(bottom_right)] = 255
     return pixels
+
+
+def growing(path: Path) -> Path:
+    """[n, t, 4] past and [n, 1, 4] new in; [n, t + 1, 4] present and its sum out: the shape of a decoder's step."""
+    nodes = [
+        helper.make_node("Concat", ["past", "new"], ["present"], axis=1),
+        helper.make_node("ReduceSum", ["present", "axes"], ["total"], keepdims=0),
+    ]
+    return save(
+        path, nodes,
+        {"past": (TensorProto.FLOAT, ["n", "t", 4]), "new": (TensorProto.FLOAT, ["n", 1, 4])},
+        {"present": ["n", "t1", 4], "total": ["n", 4]}, {"axes": np.array([1], np.int64)},
+    )  # fmt: skip
+
+
+def finding(path: Path) -> Path:
+    """[n, 4] in, the places of what is not zero out: how many there are, only the run tells."""
+    return save(
+        path, [helper.make_node("NonZero", ["x"], ["places"])],
+        {"x": (TensorProto.FLOAT, ["n", 4])}, {"places": [2, "found"]}, {}, dtype=TensorProto.INT64,
+    )  # fmt: skip

@@ -104,7 +104,9 @@ class TensorRTVisionBackend(VisionBackend):
         try:
             reading = read_spec(_graph(session), described, texts=texts is not None)
             if texts is not None and "embed_text" in reading.spec.tasks:
-                beside = {name: given[name] for name in ("trust", "memory_limit", "graphs", "precision") if name in given}
+                beside = {
+                    name: given[name] for name in ("trust", "memory_limit", "graphs", "precision") if name in given
+                }
                 self._texts = open_texts(texts, session.device, **beside)
             with session.device.current():
                 self._open(session, reading, where, max_batch, wait / 1000)

@@ -1,13 +1,22 @@
-"""The SDK stood in for, in each version's flavour, and a cache of its own for each test."""
+"""The SDK stood in for, in each version's flavour, and caches that are the tests' own."""
 
 import pytest
 from support import tensorrt_stand_in
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _cache_of_a_module(tmp_path_factory):
+    """What tests on a real GPU share, so that an engine is built once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLAMA_PAJAMAS_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("LLAMA_PAJAMAS_TRUSTED_ENGINES", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LLAMA_PAJAMAS_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("LLAMA_PAJAMAS_TRUSTED_ENGINES", raising=False)
+def _own_cache(request, tmp_path, monkeypatch):
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setenv("LLAMA_PAJAMAS_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(params=["8.6", "10", "11"])

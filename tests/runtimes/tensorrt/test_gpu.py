@@ -7,13 +7,12 @@ import sys
 import threading
 import time
 from dataclasses import fields, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 from support import onnx_graphs
+from support.tensorrt_gpu import NEEDS_TENSORRT
 
 import llama_pajamas_starter
 from llama_pajamas_run_core.errors import BadInput, LoadError, OutOfMemory
@@ -22,26 +21,10 @@ from llama_pajamas_run_tensorrt.engine_file import EngineRecord, read_engine
 from llama_pajamas_run_tensorrt.export.options import BuildOptions
 from llama_pajamas_starter.vision.scenes import scene, single_object
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not find_spec("tensorrt") or not find_spec("pycuda"), reason="TensorRT or PyCUDA is missing"),
-    pytest.mark.skipif(not os.path.exists("/dev/nvidiactl"), reason="there is no NVIDIA GPU"),
-]
+pytestmark = NEEDS_TENSORRT
 STARTER = Path(llama_pajamas_starter.__file__).parent / "models"
 #: Little searching: the tests are about what engines do, not how fast.
 QUICK = 1
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    """One cache for all tests here, so that an engine is built once."""
-    before = os.environ.get("LLAMA_PAJAMAS_HOME")
-    os.environ["LLAMA_PAJAMAS_HOME"] = str(tmp_path_factory.mktemp("home"))
-    yield
-    os.environ.pop("LLAMA_PAJAMAS_HOME")
-    if before is not None:
-        os.environ["LLAMA_PAJAMAS_HOME"] = before
 
 
 @pytest.fixture(scope="module")
@@ -193,15 +176,7 @@ def test_what_is_kept_stays_on_the_gpu(tmp_path):
     from llama_pajamas_run_tensorrt._session import Session
     from llama_pajamas_run_tensorrt.derive import engine_for
 
-    nodes = [
-        helper.make_node("Concat", ["past", "new"], ["present"], axis=1),
-        helper.make_node("ReduceSum", ["present", "axes"], ["total"], keepdims=0),
-    ]
-    graph = onnx_graphs.save(
-        tmp_path / "step.onnx", nodes,
-        {"past": (TensorProto.FLOAT, ["n", "t", 4]), "new": (TensorProto.FLOAT, ["n", 1, 4])},
-        {"present": ["n", "t1", 4], "total": ["n", 4]}, {"axes": np.array([1], np.int64)},
-    )  # fmt: skip
+    graph = onnx_graphs.growing(tmp_path / "step.onnx")
     engine = engine_for(graph, BuildOptions(precision="fp32", batch=(1, 2, 4), dims={"t": (1, 16, 64)}, level=QUICK))
     with Session(engine) as session:
         past, total = np.zeros((2, 1, 4), np.float32), None
@@ -217,10 +192,7 @@ def test_sizes_that_only_the_run_tells(tmp_path):
     from llama_pajamas_run_tensorrt._session import Session
     from llama_pajamas_run_tensorrt.derive import engine_for
 
-    graph = onnx_graphs.save(
-        tmp_path / "found.onnx", [helper.make_node("NonZero", ["x"], ["places"])],
-        {"x": (TensorProto.FLOAT, ["n", 4])}, {"places": [2, "found"]}, {}, dtype=TensorProto.INT64,
-    )  # fmt: skip
+    graph = onnx_graphs.finding(tmp_path / "found.onnx")
     with Session(engine_for(graph, BuildOptions(precision="fp32", batch=(1, 2, 4), level=QUICK))) as session:
         for values in ([[0, 1, 0, 2], [3, 0, 0, 0]], [[1, 1, 1, 1]]):
             made = session.infer({"x": np.array(values, np.float32)})["places"]

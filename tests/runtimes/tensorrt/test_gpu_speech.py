@@ -1,12 +1,11 @@
 """Whisper on a machine with an NVIDIA GPU, TensorRT and PyCUDA: ``pytest -m gpu tests/runtimes/tensorrt``."""
 
-import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import whisper_checkpoint
+from support.tensorrt_gpu import NEEDS_TENSORRT
 
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.testing.stt import babble
@@ -16,23 +15,7 @@ from llama_pajamas_run_onnx.stt import ONNXSTTBackend
 from llama_pajamas_starter.speech import hugging_face
 from llama_pajamas_starter.speech.checkpoint import Checkpoint
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not find_spec("tensorrt") or not find_spec("pycuda"), reason="TensorRT or PyCUDA is missing"),
-    pytest.mark.skipif(not os.path.exists("/dev/nvidiactl"), reason="there is no NVIDIA GPU"),
-]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    """One cache for all tests here, so that an engine is built once."""
-    before = os.environ.get("LLAMA_PAJAMAS_HOME")
-    os.environ["LLAMA_PAJAMAS_HOME"] = str(tmp_path_factory.mktemp("home"))
-    yield
-    os.environ.pop("LLAMA_PAJAMAS_HOME")
-    if before is not None:
-        os.environ["LLAMA_PAJAMAS_HOME"] = before
+pytestmark = NEEDS_TENSORRT
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,14 @@
 """Vision on a machine with an NVIDIA GPU, TensorRT and PyCUDA: ``pytest -m gpu tests/runtimes/tensorrt``."""
 
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import onnx_graphs as graphs
+from support.tensorrt_gpu import NEEDS_TENSORRT
 
 import llama_pajamas_starter
 from llama_pajamas_run_core.dsp.boxes import iou_matrix
@@ -20,27 +19,11 @@ from llama_pajamas_run_core.types.vision import DetectOptions, Image, VisionSpec
 from llama_pajamas_starter.vision import evaluate
 from llama_pajamas_starter.vision.scenes import HELD_OUT_SEEDS, scene, single_object
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not find_spec("tensorrt") or not find_spec("pycuda"), reason="TensorRT or PyCUDA is missing"),
-    pytest.mark.skipif(not os.path.exists("/dev/nvidiactl"), reason="there is no NVIDIA GPU"),
-]
+pytestmark = NEEDS_TENSORRT
 STARTER = Path(llama_pajamas_starter.__file__).parent / "models"
 YOLO = {"names": repr(dict(enumerate(graphs.COLOURS))), "task": "detect", "imgsz": "[64, 64]"}
 EDGES = ("x1", "y1", "x2", "y2")
 SIZES = ((640, 480), (1280, 720), (100, 80), (37, 501), (1, 1), (3, 700), (640, 640), (641, 639))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    """One cache for all tests here, so that an engine is built once."""
-    before = os.environ.get("LLAMA_PAJAMAS_HOME")
-    os.environ["LLAMA_PAJAMAS_HOME"] = str(tmp_path_factory.mktemp("home"))
-    yield
-    os.environ.pop("LLAMA_PAJAMAS_HOME")
-    if before is not None:
-        os.environ["LLAMA_PAJAMAS_HOME"] = before
 
 
 def backend_of(path, **options):

@@ -6,34 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
 from support import onnx_graphs
-from support.tensorrt_stand_in import UUID, write_plan
+from support.tensorrt_stand_in import UUID, write_engine, write_plan
 
 from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, OutOfMemory
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, remember_made_here
-
-
-def build(stand_in, path, onnx_path, *, batch=(1, 4, 8), shared=True, record=True, **changes):
-    """An engine of a graph, with its sidecar, as the export leaves it."""
-    model = onnx.load(onnx_path)
-    profile = {}
-    for one in model.graph.input:
-        sizes = one.type.tensor_type.shape.dim
-        if any(not size.HasField("dim_value") for size in sizes):
-            profile[one.name] = [[size.dim_value or number for size in sizes] for number in batch]
-    profiles = [profile] if profile else []
-    path.write_bytes(write_plan(stand_in.tensorrt, model.SerializeToString(), profiles, shared))
-    if record:
-        digest = checksum(path)
-        fields = {
-            "sha256": digest, "tensorrt": stand_in.tensorrt.__version__, "cuda": "13.0", "capability": (9, 0),
-            "gpu": "NVIDIA H200", "precision": "fp32", "profiles": tuple(profiles), "source": "model.onnx",
-            "source_sha256": checksum(onnx_path), **changes,
-        }  # fmt: skip
-        EngineRecord(**fields).write(path)
-        remember_made_here(digest)
-    return path
 
 
 @pytest.fixture
@@ -43,7 +20,7 @@ def detector(tmp_path):
 
 @pytest.fixture
 def engine(stand_in, tmp_path, detector):
-    return build(stand_in, tmp_path / "detector.engine", detector)
+    return write_engine(stand_in, tmp_path / "detector.engine", detector)
 
 
 @pytest.fixture
@@ -92,21 +69,8 @@ def test_a_caller_writes_into_the_input_and_reads_the_output_on_the_device(sessi
         )
 
 
-def growing(path):
-    """[n, t, 4] past and [n, 1, 4] new in; [n, t + 1, 4] present and its sum out: the shape of a decoder's step."""
-    nodes = [
-        helper.make_node("Concat", ["past", "new"], ["present"], axis=1),
-        helper.make_node("ReduceSum", ["present", "axes"], ["total"], keepdims=0),
-    ]
-    return onnx_graphs.save(
-        path, nodes,
-        {"past": (TensorProto.FLOAT, ["n", "t", 4]), "new": (TensorProto.FLOAT, ["n", 1, 4])},
-        {"present": ["n", "t1", 4], "total": ["n", 4]}, {"axes": np.array([1], np.int64)},
-    )  # fmt: skip
-
-
 def test_what_is_kept_stays_on_the_device_from_step_to_step(session_class, stand_in, tmp_path):
-    graph = growing(tmp_path / "step.onnx")
+    graph = onnx_graphs.growing(tmp_path / "step.onnx")
     path = tmp_path / "step.engine"
     model = onnx.load(graph)
     profile = {"past": [[1, 1, 4], [2, 8, 4], [4, 32, 4]], "new": [[1, 1, 4], [2, 1, 4], [4, 1, 4]]}
@@ -167,7 +131,7 @@ def test_an_array_on_the_device_has_to_be_of_the_inputs_type(session_class, engi
 
 def test_a_fixed_batch_is_named(session_class, stand_in, tmp_path):
     graph = onnx_graphs.detector(tmp_path / "two.onnx", batch=2)
-    with session_class(build(stand_in, tmp_path / "two.engine", graph)) as session:
+    with session_class(write_engine(stand_in, tmp_path / "two.engine", graph)) as session:
         assert session.max_batch == 2
         with pytest.raises(BadInput, match="A batch of 3 is not what two.engine was built for: 2"):
             session.infer({"images": pictures(3)})
@@ -179,7 +143,7 @@ def test_a_fixed_batch_is_named(session_class, stand_in, tmp_path):
 
 def test_half_precision_inputs_take_floats(session_class, stand_in, tmp_path):
     graph = onnx_graphs.detector(tmp_path / "half.onnx", half=True)
-    with session_class(build(stand_in, tmp_path / "half.engine", graph)) as session:
+    with session_class(write_engine(stand_in, tmp_path / "half.engine", graph)) as session:
         assert session.inputs[0].dtype is np.float16
         images = pictures(2)
         made = session.infer({"images": images})["output0"]
@@ -187,23 +151,19 @@ def test_half_precision_inputs_take_floats(session_class, stand_in, tmp_path):
         np.testing.assert_array_equal(made, expected(graph, {"images": images.astype(np.float16)})["output0"])
 
 
-def finding(path):
-    """[n, 4] in, the places of what is not zero out: how many there are, only the run tells."""
-    return onnx_graphs.save(
-        path, [helper.make_node("NonZero", ["x"], ["places"])],
-        {"x": (TensorProto.FLOAT, ["n", 4])}, {"places": [2, "found"]}, {}, dtype=TensorProto.INT64,
-    )  # fmt: skip
-
-
 def test_sizes_that_only_the_run_tells(session_class, stand_in, tmp_path):
-    with session_class(build(stand_in, tmp_path / "found.engine", finding(tmp_path / "found.onnx"))) as session:
+    with session_class(
+        write_engine(stand_in, tmp_path / "found.engine", onnx_graphs.finding(tmp_path / "found.onnx"))
+    ) as session:
         for values in ([[0, 1, 0, 2], [3, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 1, 1, 1]]):
             made = session.infer({"x": np.array(values, np.float32)})["places"]
             np.testing.assert_array_equal(made, np.nonzero(np.array(values)))
 
 
 def test_memory_that_runs_out_within_a_run_is_told(session_class, stand_in, tmp_path):
-    path = build(stand_in, tmp_path / "found.engine", finding(tmp_path / "found.onnx"), batch=(1, 4, 4096))
+    path = write_engine(
+        stand_in, tmp_path / "found.engine", onnx_graphs.finding(tmp_path / "found.onnx"), batch=(1, 4, 4096)
+    )
     with session_class(path, memory_limit=path.stat().st_size + 100_000) as session:
         assert session.infer({"x": np.ones((1, 4), np.float32)})["places"].shape == (2, 4)
         with pytest.raises(OutOfMemory, match="would pass the limit"):
@@ -271,7 +231,7 @@ def test_work_that_comes_back_is_captured_and_launched(session_class, engine, de
 
 
 def test_graphs_are_bounded_and_make_room(session_class, stand_in, tmp_path, detector):
-    path = build(stand_in, tmp_path / "wide.engine", detector, batch=(1, 8, 32))
+    path = write_engine(stand_in, tmp_path / "wide.engine", detector, batch=(1, 8, 32))
     with session_class(path) as session:
         for count in (*range(1, 13), 1):
             for _ in range(3):
@@ -283,7 +243,7 @@ def test_graphs_are_bounded_and_make_room(session_class, stand_in, tmp_path, det
 
 @pytest.mark.parametrize("how", ["off", "no capture", "no second context"])
 def test_without_graphs_it_runs_all_the_same(session_class, stand_in, tmp_path, detector, how):
-    path = build(stand_in, tmp_path / "detector.engine", detector, shared=how != "no second context")
+    path = write_engine(stand_in, tmp_path / "detector.engine", detector, shared=how != "no second context")
     stand_in.driver.fails = "capture" if how == "no capture" else None
     with session_class(path, graphs=how != "off") as session:
         for turn in range(4):
@@ -451,7 +411,7 @@ def refusals(stand_in, path, how):
         path.write_bytes(data[: len(data) // 2])
         return (
             LoadError,
-            "was changed or cut short.*llama-pajamas export tensorrt model.onnx --precision fp32 --batch 1:4:8",
+            "was changed or cut short.*llama-pajamas export tensorrt detector.onnx --precision fp32 --batch 1:4:8",
         )
     if how == "one byte":
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -493,7 +453,7 @@ def test_a_bad_engine_is_refused_before_tensorrt_sees_it(session_class, engine, 
 
 def test_an_engine_of_unknown_origin_needs_trust(session_class, stand_in, tmp_path, detector, monkeypatch):
     (tmp_path / "foreign").mkdir()
-    path = build(stand_in, tmp_path / "foreign" / "detector.engine", detector, record=False)
+    path = write_engine(stand_in, tmp_path / "foreign" / "detector.engine", detector, record=False)
     with pytest.raises(BadInput, match="an engine is code.*trust=True"):
         session_class(path)
     with session_class(path, trust=True) as session:
@@ -505,7 +465,7 @@ def test_an_engine_of_unknown_origin_needs_trust(session_class, stand_in, tmp_pa
 
 
 def test_an_engine_of_ultralytics_brings_its_metadata(session_class, stand_in, tmp_path, detector):
-    plan = build(stand_in, tmp_path / "bare.engine", detector, record=False).read_bytes()
+    plan = write_engine(stand_in, tmp_path / "bare.engine", detector, record=False).read_bytes()
     text = b'{"description": "Ultralytics YOLOv8n model", "task": "detect", "names": {"0": "red"}, "imgsz": [64, 64]}'
     path = tmp_path / "yolov8n.engine"
     path.write_bytes(len(text).to_bytes(4, "little") + text + plan)
@@ -519,7 +479,7 @@ def test_an_engine_of_ultralytics_brings_its_metadata(session_class, stand_in, t
 def test_a_trusted_engine_is_tried_in_another_process_first(
     session_class, stand_in, tmp_path, detector, how, monkeypatch
 ):
-    path = build(stand_in, tmp_path / "foreign.engine", detector, record=False)
+    path = write_engine(stand_in, tmp_path / "foreign.engine", detector, record=False)
     data = bytearray(path.read_bytes())
     if how == "truncated":
         path.write_bytes(data[: len(data) - 50])

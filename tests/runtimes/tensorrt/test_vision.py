@@ -21,8 +21,6 @@ from llama_pajamas_run_core.artifacts.vision.description import as_config
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency, OutOfMemory, Unsupported
 from llama_pajamas_run_core.testing.vision import VisionContract, pictures
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
-from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, remember_made_here
-from llama_pajamas_run_tensorrt.tensors import Shape
 
 DETECT = {
     "task": "detect", "head": "yolov8", "labels": list(graphs.COLOURS),
@@ -38,24 +36,10 @@ EMBED = {
 }  # fmt: skip
 
 
-def build(stand_in, path: Path, graph: Path, description: dict | None, *, batch=(1, 4, 8), **changes) -> Path:
-    """An engine of a graph with its sidecar, as the export leaves it."""
-    model = onnx.load(graph)
-    profile: dict[str, list[Shape]] = {}
-    for one in model.graph.input:
-        sizes = one.type.tensor_type.shape.dim
-        if any(not size.HasField("dim_value") for size in sizes):
-            profile[one.name] = [[size.dim_value or number for size in sizes] for number in batch]
-    profiles = [profile] if profile else []
-    path.write_bytes(tensorrt_stand_in.write_plan(stand_in.tensorrt, model.SerializeToString(), profiles, True))
-    fields = {
-        "sha256": checksum(path), "tensorrt": stand_in.tensorrt.__version__, "cuda": "13.0", "capability": (9, 0),
-        "gpu": "NVIDIA H200", "precision": "fp32", "profiles": tuple(profiles), "source": graph.name,
-        "source_sha256": checksum(graph), "task": "vision", "description": description or {}, **changes,
-    }  # fmt: skip
-    EngineRecord(**fields).write(path)
-    remember_made_here(fields["sha256"])
-    return path
+def build(stand_in, path: Path, graph: Path, description: dict | None, **changes) -> Path:
+    """An engine of a vision model's graph."""
+    about = {"task": "vision", "description": description or {}}
+    return tensorrt_stand_in.write_engine(stand_in, path, graph, **about, **changes)
 
 
 @pytest.fixture

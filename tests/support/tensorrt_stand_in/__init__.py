@@ -17,6 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import onnx
+
+from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, remember_made_here
 from support.tensorrt_stand_in.builder import Builder, OnnxParser
 from support.tensorrt_stand_in.cuda import Library, make_cuda
 from support.tensorrt_stand_in.engine import Runtime, write_plan
@@ -34,7 +37,7 @@ from support.tensorrt_stand_in.types import (
     TensorLocation,
 )
 
-__all__ = ["UUID", "VERSIONS", "StandIn", "child", "install", "write_plan"]
+__all__ = ["UUID", "VERSIONS", "StandIn", "child", "install", "write_engine", "write_plan"]
 
 VERSIONS = {"8.6": "8.6.1", "10": "10.14.1.48", "11": "11.4.0.1"}
 UUID = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10"
@@ -101,6 +104,47 @@ def install(flavour: str, monkeypatch: Any, folder: Path) -> StandIn:
     monkeypatch.setattr(_device, "_gpus", {})
     monkeypatch.setattr(_device, "_drivers", [_driver.Driver(made.driver)])
     return made
+
+
+def write_engine(
+    stand_in: StandIn,
+    path: Path,
+    graph: Path,
+    *,
+    batch: tuple[int, int, int] = (1, 4, 8),
+    shared: bool = True,
+    record: bool = True,
+    **changes: Any,
+) -> Path:
+    """Write an engine of a graph, as the export leaves it.
+
+    Args:
+        stand_in: as :func:`install` gives it.
+        path: the engine's file.
+        graph: the ONNX file.
+        batch: smallest, best and largest of what the graph leaves free.
+        shared: whether contexts may share its profile, which on 8.6 an engine is built for.
+        record: whether it has its sidecar, and counts as made here.
+        changes: of the sidecar's fields.
+    """
+    model = onnx.load(graph)
+    profile = {}
+    for one in model.graph.input:
+        sizes = one.type.tensor_type.shape.dim
+        if any(not size.HasField("dim_value") for size in sizes):
+            profile[one.name] = [[size.dim_value or number for size in sizes] for number in batch]
+    profiles = [profile] if profile else []
+    path.write_bytes(write_plan(stand_in.tensorrt, model.SerializeToString(), profiles, shared))
+    if record:
+        digest = checksum(path)
+        fields = {
+            "sha256": digest, "tensorrt": stand_in.tensorrt.__version__, "cuda": "13.0", "capability": (9, 0),
+            "gpu": "NVIDIA H200", "precision": "fp32", "profiles": tuple(profiles), "source": graph.name,
+            "source_sha256": checksum(graph), **changes,
+        }  # fmt: skip
+        EngineRecord(**fields).write(path)
+        remember_made_here(digest)
+    return path
 
 
 def make_tensorrt(flavour: str, cuda: ModuleType) -> ModuleType:

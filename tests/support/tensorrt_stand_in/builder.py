@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+
 from support.tensorrt_stand_in.engine import write_plan
 from support.tensorrt_stand_in.types import NUMPY, MemoryPoolType, ProfilingVerbosity, say
 

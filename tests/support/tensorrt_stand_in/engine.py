@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+
 from support.tensorrt_stand_in.types import NUMPY, TensorIOMode, TensorLocation, say
 
 
