@@ -4,7 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, OutOfMemory, Unsupported
 from llama_pajamas_run_tensorrt import _sdk
+from llama_pajamas_run_tensorrt._allocator import make_allocator
 from llama_pajamas_run_tensorrt._device import driver
 from llama_pajamas_run_tensorrt._driver import DriverError, Graph
 from llama_pajamas_run_tensorrt._versions import Differences
@@ -484,7 +485,7 @@ class Lane:
         self._address(bound, addresses)
         for tensor in free:
             if tensor.name not in self._allocators:
-                self._allocators[tensor.name] = _allocator_class(_sdk.tensorrt)(self._pool)
+                self._allocators[tensor.name] = make_allocator(self._pool)
             allocator = self._allocators[tensor.name]
             allocator.start()
             if not bound.context.set_output_allocator(tensor.name, allocator):
@@ -529,49 +530,3 @@ def _scratch_size(engine: Any, table: Differences) -> int:
         if hasattr(engine, name):
             return int(getattr(engine, name))
     raise Unsupported(f"This TensorRT tells no engine's need of memory ({', '.join(table.memory_size)}).")
-
-
-@cache
-def _allocator_class(module: Any) -> type:
-    class OutputAllocator(module.IOutputAllocator):  # type: ignore[misc]
-        """Memory for an output whose size only the run tells.
-
-        Attributes:
-            error: why there was none, or None.
-        """
-
-        def __init__(self, pool: Pool) -> None:
-            module.IOutputAllocator.__init__(self)
-            self._pool = pool
-            self.start()
-
-        def start(self) -> None:
-            """Forget the run before."""
-            self._array: DeviceArray | None = None
-            self._shape: Shape = ()
-            self.error: OutOfMemory | None = None
-
-        def reallocate_output(self, name: str, memory: Any, size: int, alignment: int) -> int:
-            """Called by TensorRT; 0 where there is no memory."""
-            try:
-                self._array = DeviceArray(self._pool.take(max(size, alignment)), (size,), np.uint8)
-            except OutOfMemory as error:
-                self.error = error
-                return 0
-            return self._array.address
-
-        def reallocate_output_async(self, name: str, memory: Any, size: int, alignment: int, stream: Any) -> int:
-            """The same, as TensorRT 10 and later call it."""
-            return self.reallocate_output(name, memory, size, alignment)
-
-        def notify_shape(self, name: str, shape: Any) -> None:
-            """Called by TensorRT once the sizes are known."""
-            self._shape = tuple(int(size) for size in shape)
-
-        def array(self, dtype: npt.DTypeLike) -> DeviceArray:
-            """The output of the run."""
-            if self._array is None:
-                raise InferenceError("The engine asked for no memory for one of its outputs.")
-            return self._array.view(self._shape, dtype)
-
-    return OutputAllocator

@@ -7,8 +7,7 @@ few boxes that count. Where a batch of that size came before, kernels, engine an
 
 import logging
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -22,7 +21,9 @@ from llama_pajamas_run_core.dsp.heads import Candidates, read_candidates, suppre
 from llama_pajamas_run_core.errors import InferenceError, PajamasError
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
 from llama_pajamas_run_tensorrt import _sdk
+from llama_pajamas_run_tensorrt._copying import Copiers, Copying, copy_pixels
 from llama_pajamas_run_tensorrt._driver import Graph
+from llama_pajamas_run_tensorrt._head import Table, table_of
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
 from llama_pajamas_run_tensorrt._lane import Lane
 from llama_pajamas_run_tensorrt.kernels import BOX, MOST_FOUND, MOST_KEPT, PICTURE, PICTURE_BYTES
@@ -66,21 +67,6 @@ class Job:
     make: Make | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """How a head in YOLOv8's layout lies in an output.
-
-    Attributes:
-        name: the output.
-        layout: channels, classes, places, and the steps from one channel and from one place to the next.
-        weights: how many mask coefficients each box has.
-    """
-
-    name: str
-    layout: tuple[int, int, int, int, int]
-    weights: int
-
-
 class _Mapped:
     """Errors of the SDK become ours; the same as ``_sdk.mapped``, at less cost where there is none."""
 
@@ -98,59 +84,6 @@ class _Mapped:
             ours = _sdk.as_ours(error, InferenceError, f"{session.path.name} failed", session.log)
             if ours is not error:
                 raise ours from error
-
-
-class Copiers:
-    """Threads that fill pinned memory together.
-
-    Args:
-        threads: how many.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, "copy-pixels")
-
-    def begin(
-        self, into: npt.NDArray[np.uint8], offsets: Sequence[int], pictures: Sequence[npt.NDArray[np.uint8]]
-    ) -> "Copying":
-        """Begin to copy pictures to their places.
-
-        Args:
-            into: uint8 [n].
-            offsets: where each begins.
-            pictures: uint8 [height, width, 3] each.
-        """
-        step = -(-len(pictures) // self.threads)
-        parts = []
-        for first in range(0, len(pictures), step):
-            last = min(first + step, len(pictures))
-            end = offsets[last - 1] + pictures[last - 1].size
-            copied = self._pool.submit(_copy_all, pictures[first:last], into, offsets[first:last])
-            parts.append((offsets[first], end, copied))
-        return Copying(parts)
-
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown()
-
-
-class Copying:
-    """Pictures on their way to pinned memory, in parts: first and last byte, and what tells that it is there."""
-
-    def __init__(self, parts: Sequence[tuple[int, int, "Future[None]"]]) -> None:
-        self._parts = parts
-
-    def parts(self) -> Iterator[tuple[int, int]]:
-        """First and last byte of each part, as soon as it is there."""
-        for first, last, copied in self._parts:
-            copied.result()
-            yield first, last
-
-    def settle(self) -> None:
-        """Wait until nothing is written any more. Raises nothing."""
-        for _, _, copied in self._parts:
-            copied.exception()
 
 
 class Pipeline:
@@ -191,7 +124,7 @@ class Pipeline:
         self._batch: npt.NDArray[Any] | None = None
         self._copying: Copying | None = None
         self._made: Mapping[str, Any] = {}
-        self._table = _table_of(reading, lane) if kernels is not None else None
+        self._table = table_of(reading, lane) if kernels is not None else None
         self._graphs: dict[int, Graph] = {}
         self._came: set[int] = set()
         self._place = lru_cache(maxsize=256)(lambda width, height: place(width, height, self.spec))
@@ -316,7 +249,7 @@ class Pipeline:
                     for name, array in arrays.items()
                 }
 
-    def _reserve_for_boxes(self, table: _Table, most: int) -> None:
+    def _reserve_for_boxes(self, table: Table, most: int) -> None:
         lane, kinds = self.lane, table.layout[1]
         self._wanted = lane.empty((most, kinds), np.uint8)
         self._host_wanted = self._pinned(most * kinds).reshape(most, kinds)
@@ -398,7 +331,7 @@ class Pipeline:
             rows = -(-height // max(1, round(pixels.size / _PIECE)))
             for first in range(0, height, rows):
                 last = min(first + rows, height)
-                _copy(pixels[first:last], self._host_pixels, offset + first * row)
+                copy_pixels(pixels[first:last], self._host_pixels, offset + first * row)
                 self._upload(offset + first * row, offset + last * row)
 
     def _upload(self, first: int, last: int) -> None:
@@ -542,43 +475,3 @@ class Pipeline:
         made: npt.NDArray[Any] = staged.copy()
         block.release()
         return made
-
-
-def _copy_all(pictures: Sequence[npt.NDArray[np.uint8]], into: npt.NDArray[np.uint8], offsets: Sequence[int]) -> None:
-    for pixels, offset in zip(pictures, offsets, strict=True):
-        _copy(pixels, into, offset)
-
-
-def _copy(pixels: npt.NDArray[np.uint8], into: npt.NDArray[np.uint8], offset: int) -> None:
-    np.copyto(into[offset : offset + pixels.size].reshape(pixels.shape), pixels)
-
-
-def _table_of(reading: Reading, lane: Lane) -> _Table | None:
-    """The layout of a head in YOLOv8's way, or None where the host reads the head."""
-    spec = reading.spec
-    if spec.head not in ("yolov8", "yolov8-seg"):
-        return None
-    one = lane.session.outputs[reading.outputs[0]]
-    if len(one.shape) != 3 or one.size(1) is None or one.size(2) is None or one.dtype not in (np.float32, np.float16):
-        return None
-    weights = 0
-    if spec.head == "yolov8-seg":
-        prototypes = lane.session.outputs[reading.outputs[1]]
-        weights = prototypes.size(1) or 0
-        if not weights or None in prototypes.shape[1:]:
-            return None
-    first, second = one.shape[1], one.shape[2]
-    assert first is not None
-    assert second is not None
-    labels = len(spec.labels)
-    # The same choice as in dsp/heads.py; more channels than boxes, classes and coefficients are joints or the like.
-    wanted = 4 + labels + weights if labels else min(first, second)
-    upright = first == wanted or (second != wanted and first < second)
-    channels, places = (first, second) if upright else (second, first)
-    kinds = labels or channels - 4 - weights
-    if kinds < 1 or channels < 4 + kinds + weights or places >= 1 << 22:
-        return None
-    if weights and channels != 4 + kinds + weights:
-        return None
-    steps = (places, 1) if upright else (1, channels)
-    return _Table(one.name, (channels, kinds, places, *steps), weights)

@@ -18,8 +18,9 @@ from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
 from llama_pajamas_run_core.hardware.limits import usable_processors
 from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image, VisionSpec
 from llama_pajamas_run_tensorrt import _sdk
+from llama_pajamas_run_tensorrt._copying import Copiers
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
-from llama_pajamas_run_tensorrt._pipeline import Copiers, Job, Pipeline
+from llama_pajamas_run_tensorrt._pipeline import Job, Pipeline
 from llama_pajamas_run_tensorrt._session import Session
 from llama_pajamas_run_tensorrt._versions import differences
 from llama_pajamas_run_tensorrt.batcher import Batcher

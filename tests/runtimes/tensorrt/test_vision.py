@@ -273,8 +273,8 @@ def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
     sizes = (64, 20, 100, 33, 128, 64, 90)
     images = [Image(graphs.scene(top_left=graphs.COLOURS[i % 3], width=s, height=s)) for i, s in enumerate(sizes)] * 5
     begun = []
-    begin = _pipeline.Copiers.begin
-    monkeypatch.setattr(_pipeline.Copiers, "begin", lambda *given: begun.append(len(given[3])) or begin(*given))
+    begin = vision.Copiers.begin
+    monkeypatch.setattr(vision.Copiers, "begin", lambda *given: begun.append(len(given[3])) or begin(*given))
     with opened(engine) as backend:
         assert backend._copiers.threads == 4
         found = backend.detect(images)
