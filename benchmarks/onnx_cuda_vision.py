@@ -11,7 +11,6 @@ binding). Where the CUDA provider does not load it says why and ends.
     onnxruntime-fp16-nhwc  the same, with images in channels-last order and a CUDA graph
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from common.worker import alone, serve
+from common.worker import alone, alone_options, serve
 from onnx import TensorProto, numpy_helper
 
 _CUDA = "CUDAExecutionProvider"
@@ -196,14 +195,7 @@ def about() -> dict[str, Any]:
 
 def main() -> int:
     """Measure by itself, or serve."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--serve", action="store_true", help="answer gpu_vision.py's requests")
-    parser.add_argument("--models", type=Path, help="folder with the folders that vision_models.py made")
-    parser.add_argument("--only", default="yolov8n,resnet50", help="the models")
-    parser.add_argument("--batches", default="1,8,64")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="the JSON file to write")
-    given = parser.parse_args()
+    given = alone_options(__doc__)
     if given.serve:
         serve({**SUBJECTS, "onnxruntime-cpu": Processor}, about)
         return 0

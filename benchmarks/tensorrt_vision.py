@@ -1,6 +1,6 @@
 """Pictures through the TensorRT backend, beside the bare engine: latency, throughput, and requests worked on together.
 
-    python benchmarks/tensorrt_vision.py --models /tmp/models --only yolov8n,resnet50 --output results.json
+    python benchmarks/tensorrt_vision.py --models FOLDER --only yolov8n,resnet50
     python benchmarks/tensorrt_vision.py --model starter/.../detect --output results.json
 
 A model is the folder that vision_models.py made, or any ONNX model; its FP16 engine is built first, for batches of 1 to
@@ -16,76 +16,52 @@ The stages of a single request are measured besides: preparing (copying), launch
 """
 
 import argparse
-import json
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from common import record
+from common.engines import EngineRun
 from common.figures import percentile, spread
-from common.record import command, machine, versions
+from common.pictures import pictures
 from common.worker import model_folder
 
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
 
 _STAGES = ("prepare", "launch", "wait", "results")
+#: How many requests are taken apart, and how many calls are timed at least.
+_STAGED, _LEAST = 300, 20
 
 
-def pictures(count: int, height: int, width: int) -> list[Image]:
-    """Pictures of shapes, the same for every run."""
-    rng = np.random.default_rng(7)
-    made = []
-    for _ in range(count):
-        pixels = np.empty((height, width, 3), np.uint8)
-        pixels[:] = rng.integers(60, 200, 3, np.uint8)
-        for _ in range(20):
-            y, x = int(rng.integers(height)), int(rng.integers(width))
-            pixels[y : y + int(rng.integers(20, height // 2)), x : x + int(rng.integers(20, width // 2))] = (
-                rng.integers(0, 256, 3)
-            )
-        noise = rng.integers(0, 12, pixels.shape, np.uint8)
-        made.append(Image(np.minimum(pixels, 243) + noise))
-    return made
+class Bare(EngineRun):
+    """The engine alone, its input on the GPU.
 
-
-class Bare:
-    """The engine alone, its input on the GPU."""
+    Args:
+        engine: the file.
+        batch: rows.
+        graph: whether it is started as a CUDA graph, or by TensorRT's call each time.
+    """
 
     def __init__(self, engine: Path, batch: int, *, graph: bool) -> None:
         from llama_pajamas_run_tensorrt._session import Session
 
-        self._session = Session(engine, graphs=graph)
-        self._lane = self._session.take_lane()
-        (tensor,) = self._session.inputs
-        shape = (batch, *(size or 1 for size in tensor.shape[1:]))
-        with self._session.device.current():
-            self._feeds = {tensor.name: self._lane.input(tensor.name, shape)}
-            self._lane.upload(np.random.default_rng(0).random(shape, np.float32).astype(tensor.dtype),
-                              self._feeds[tensor.name])  # fmt: skip
-            for _ in range(5):
-                self._lane.run(self._feeds)
-            self._lane.synchronize()
-
-    def once(self) -> None:
-        """One batch, waited for."""
-        self._lane.run(self._feeds)
-        self._lane.synchronize()
+        session = Session(engine, graphs=graph)
+        super().__init__(session, session.take_lane(), batch)
+        for _ in range(5):
+            self.once()
 
     def many(self, count: int) -> None:
         """Batches one behind the other."""
         for _ in range(count):
-            self._lane.run(self._feeds)
-        self._lane.synchronize()
-
-    def current(self) -> Any:
-        """The GPU, as a context manager."""
-        return self._session.device.current()
+            self.start()
+        self.wait()
 
     def close(self) -> None:
         """Free it."""
@@ -96,7 +72,7 @@ def times_of(work: Callable[[], Any], seconds: float) -> list[float]:
     """Seconds of each call, for about so long."""
     taken: list[float] = []
     until = time.perf_counter() + seconds
-    while len(taken) < 20 or time.perf_counter() < until:
+    while len(taken) < _LEAST or time.perf_counter() < until:
         start = time.perf_counter()
         work()
         taken.append(time.perf_counter() - start)
@@ -139,7 +115,7 @@ def _ask_next(ask: Callable[[Image], Any], turns: Iterator[Image]) -> None:
     ask(next(turns))
 
 
-def stages(backend: Any, image: Image, rounds: int = 300) -> dict[str, float]:
+def stages(backend: Any, image: Image) -> dict[str, float]:
     """Where the time of a single request goes, in milliseconds: medians."""
     from llama_pajamas_run_tensorrt._pipeline import Job
 
@@ -148,7 +124,7 @@ def stages(backend: Any, image: Image, rounds: int = 300) -> dict[str, float]:
     laps: dict[str, list[float]] = {}
     try:
         with backend._session.device.current():
-            for _ in range(rounds):
+            for _ in range(_STAGED):
                 marks = [time.perf_counter()]
                 for step in (lambda: place.prepare([Job(image, options)]), place.launch, place.wait, place.results):
                     step()
@@ -160,17 +136,18 @@ def stages(backend: Any, image: Image, rounds: int = 300) -> dict[str, float]:
     return {name: round(statistics.median(values), 4) for name, values in laps.items()}
 
 
-def measure(model: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one model."""
+def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[str, Any]:
+    """All figures of one model; what it opens is closed with ``opened``."""
     from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
 
     start = time.perf_counter()
-    backend = TensorRTVisionBackend(model, precision=given.precision, batch=given.batch, lanes=given.lanes)
+    options = {"precision": given.precision, "batch": given.batch, "lanes": given.lanes}
+    backend = opened.enter_context(TensorRTVisionBackend(model, **options))
     loaded = time.perf_counter() - start
     engine, most = backend._session.path, backend._batcher.most
     detects = "detect" in backend.spec.tasks
     height, width = given.height or backend.spec.height, given.width or backend.spec.width
-    images = pictures(min(most, 64), height, width)
+    images = [Image(one) for one in pictures(min(most, 64), height, width, seed=7)]
     many = [images[i % len(images)] for i in range(most * given.batches)]
 
     def ask(image: Image) -> Any:
@@ -188,6 +165,8 @@ def measure(model: Path, given: argparse.Namespace) -> dict[str, Any]:
         for name, graph in (("plain", False), ("graph", True))
         for batch in (1, most)
     }
+    for one in bare.values():
+        opened.callback(one.close)
     for _ in range(50):
         ask(images[0])
     ask_many()
@@ -197,12 +176,9 @@ def measure(model: Path, given: argparse.Namespace) -> dict[str, Any]:
     def note(name: str, value: float) -> None:
         lines.setdefault(name, []).append(value)
 
-    last: dict[str, Any] = {}
     for _ in range(given.rounds):
         for name in ("plain", "graph"):
-            one = bare[name, 1]
-            with one.current():
-                note(f"bare_{name}_ms", statistics.median(times_of(one.once, given.seconds)) * 1e3)
+            note(f"bare_{name}_ms", statistics.median(times_of(bare[name, 1].once, given.seconds)) * 1e3)
         turns = cycle(images)
         alone = times_of(partial(_ask_next, ask, turns), given.seconds)
         note("backend_ms", statistics.median(alone) * 1e3)
@@ -210,16 +186,13 @@ def measure(model: Path, given: argparse.Namespace) -> dict[str, Any]:
         hot = times_of(lambda: ask(images[0]), given.seconds / 2)
         note("backend_same_picture_ms", statistics.median(hot) * 1e3)
         for name in ("plain", "graph"):
-            one = bare[name, most]
-            with one.current():
-                began = time.perf_counter()
-                one.many(given.batches)
-                note(f"bare_{name}_images_per_s", most * given.batches / (time.perf_counter() - began))
+            began = time.perf_counter()
+            bare[name, most].many(given.batches)
+            note(f"bare_{name}_images_per_s", most * given.batches / (time.perf_counter() - began))
         began = time.perf_counter()
         ask_many()
         note("backend_images_per_s", len(many) / (time.perf_counter() - began))
-        last = together(ask, images, given.callers, max(given.seconds, 1.0))
-        for name, value in last.items():
+        for name, value in together(ask, images, given.callers, max(given.seconds, 1.0)).items():
             note(f"coalesced_{name}", value)
     found["figures"] = {name: spread(values) for name, values in lines.items()}
     floor_ms = min(found["figures"][f"bare_{name}_ms"]["median"] for name in ("plain", "graph"))
@@ -234,9 +207,6 @@ def measure(model: Path, given: argparse.Namespace) -> dict[str, Any]:
     found["callers"] = given.callers
     found["stages_ms"] = stages(backend, images[0])
     found["batches"] = dict(backend.details["batches"])
-    for one in bare.values():
-        one.close()
-    backend.close()
     return found
 
 
@@ -255,13 +225,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each latency run")
     parser.add_argument("--height", type=int, help="of the pictures; the model's input by default")
     parser.add_argument("--width", type=int)
-    parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--output", type=Path, help="the JSON file; benchmarks/results/<date>-... by default")
+    parser.add_argument("--machine", help="name of the machine, for the file's name")
     given = parser.parse_args()
     paths = [model_folder(given.models, name) for name in given.only.split(",")] if given.models else []
     results: dict[str, Any] = {}
     for path in (*paths, *given.model):
         try:
-            results[path.name] = found = measure(path, given)
+            with ExitStack() as opened:
+                results[path.name] = found = measure(path, given, opened)
         except Exception as error:  # of one model, so that the others are measured
             results[path.name] = {"error": f"{type(error).__name__}: {error}"}
             print(f"{path.name}: {results[path.name]['error']}", file=sys.stderr)
@@ -273,10 +245,8 @@ def main() -> int:
         print(f"{path.name}, {found['picture']}, {given.precision}: {found['ratios']}, stages {found['stages_ms']} ms")
         for name, figures in found["figures"].items():
             print(f"  {name:28s} {figures['median']:>10} ({figures['low']} to {figures['high']})")
-    record = {"benchmark": "tensorrt-vision", "command": command(), "machine": machine(), "versions": versions(),
-              "models": results}  # fmt: skip
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    path = record.write("tensorrt_vision", {"models": results}, name=given.machine, path=given.output)
+    print(f"\n{path.name}")
     return 0 if all("error" not in one for one in results.values()) else 1
 
 

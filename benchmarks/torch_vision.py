@@ -7,7 +7,6 @@ Runs in any Python with PyTorch and the onnx package, and imports nothing of thi
 channels-last order (the faster one), eager or through torch.compile with CUDA graphs.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from common.worker import alone, serve
+from common.worker import alone, alone_options, serve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -327,14 +326,7 @@ def about() -> dict[str, Any]:
 
 def main() -> int:
     """Measure by itself, or serve."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--serve", action="store_true", help="answer gpu_vision.py's requests")
-    parser.add_argument("--models", type=Path, help="folder with the folders that vision_models.py made")
-    parser.add_argument("--only", default="yolov8n,resnet50", help="the models")
-    parser.add_argument("--batches", default="1,8,64")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="the JSON file to write")
-    given = parser.parse_args()
+    given = alone_options(__doc__)
     # Convolutions of a fixed size are timed once and the fastest way kept, as an engine builder does.
     torch.backends.cudnn.benchmark = True
     if given.serve:

@@ -7,6 +7,7 @@
 Only the standard library is imported here, so that any interpreter can run a subject.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -106,6 +107,21 @@ def alone(
             for name, figures in cell.items():
                 print(f"{model} {batch:3d} {name:22s} {figures.get('error') or figures['back_to_back_ms']}")
     return found
+
+
+def alone_options(description: str | None) -> argparse.Namespace:
+    """What a script of subjects was asked for: to serve, or to measure them by themselves."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serve", action="store_true", help="answer gpu_vision.py's requests")
+    parser.add_argument("--models", type=Path, help="folder with the folders that vision_models.py made")
+    parser.add_argument("--only", default="yolov8n,resnet50", help="the models")
+    parser.add_argument("--batches", default="1,8,64")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="the JSON file to write")
+    given = parser.parse_args()
+    if not given.serve and given.models is None:
+        parser.error("--models is needed")
+    return given
 
 
 def model_folder(folder: Path, model: str) -> Path:

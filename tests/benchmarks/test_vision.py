@@ -194,6 +194,44 @@ def test_the_subjects_of_tensorrt(models, monkeypatch, tmp_path):
     engine.close()
 
 
+def test_the_backend_beside_its_engine(models, monkeypatch, tmp_path):
+    pytest.importorskip("onnx_graphsurgeon")
+    import tensorrt_vision
+    from support.vision_kernels import install_kernels
+
+    monkeypatch.setenv("LLAMA_PAJAMAS_HOME", str(tmp_path / "home"))
+    made = tensorrt_stand_in.install("10", monkeypatch, tmp_path / "sdk")
+    install_kernels(made, monkeypatch)
+    monkeypatch.setattr(tensorrt_vision, "_STAGED", 3)
+    monkeypatch.setattr(tensorrt_vision, "_LEAST", 2)
+    asked = [
+        *[
+            "tensorrt_vision.py",
+            "--models",
+            str(models),
+            "--only",
+            "yolov8n-96",
+            "--model",
+            str(tmp_path / "absent.onnx"),
+        ],
+        *["--batch", "1:2:2", "--batches", "2", "--callers", "2", "--rounds", "2", "--seconds", "0.02"],
+    ]
+    monkeypatch.setattr(sys, "argv", asked)
+    assert tensorrt_vision.main() == 1  # one of the two is not there
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["benchmark"] == "tensorrt_vision"
+    assert str(tmp_path) not in found["command"]
+    assert "absent.onnx" in found["models"].pop("absent.onnx")["error"]
+    (model,) = found["models"].values()
+    assert model["largest_batch"] == 2
+    figures, ratios = model["figures"], model["ratios"]
+    assert all(len(one["runs"]) == 2 and one["low"] > 0 for one in figures.values())
+    floor = min(figures[f"bare_{name}_ms"]["median"] for name in ("plain", "graph"))
+    assert ratios["latency_to_bare"] == pytest.approx(figures["backend_ms"]["median"] / floor, abs=1e-3)
+    assert set(model["stages_ms"]) == {"prepare", "launch", "wait", "results"}
+    assert made.cuda.state.allocated == 0
+
+
 def test_the_scripts_say_why_they_skip():
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has the CUDA provider")

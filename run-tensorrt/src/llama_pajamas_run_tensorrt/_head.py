@@ -1,11 +1,12 @@
 """How a head in YOLOv8's layout lies in an engine's output, for the kernels that read it on the GPU."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from llama_pajamas_run_core.artifacts.vision.spec import Reading
-from llama_pajamas_run_tensorrt._lane import Lane
+from llama_pajamas_run_tensorrt.tensors import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,22 @@ class Table:
     weights: int
 
 
-def table_of(reading: Reading, lane: Lane) -> Table | None:
-    """The layout of a head in YOLOv8's way, or None where the host reads the head."""
+def table_of(reading: Reading, outputs: Sequence[Tensor]) -> Table | None:
+    """The layout of a head in YOLOv8's way, or None where the host reads the head.
+
+    Args:
+        reading: how the model is used.
+        outputs: all of the engine's.
+    """
     spec = reading.spec
     if spec.head not in ("yolov8", "yolov8-seg"):
         return None
-    one = lane.session.outputs[reading.outputs[0]]
+    one = outputs[reading.outputs[0]]
     if len(one.shape) != 3 or one.size(1) is None or one.size(2) is None or one.dtype not in (np.float32, np.float16):
         return None
     weights = 0
     if spec.head == "yolov8-seg":
-        prototypes = lane.session.outputs[reading.outputs[1]]
+        prototypes = outputs[reading.outputs[1]]
         weights = prototypes.size(1) or 0
         if not weights or None in prototypes.shape[1:]:
             return None

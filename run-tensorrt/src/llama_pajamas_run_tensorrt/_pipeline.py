@@ -124,7 +124,7 @@ class Pipeline:
         self._batch: npt.NDArray[Any] | None = None
         self._copying: Copying | None = None
         self._made: Mapping[str, Any] = {}
-        self._table = table_of(reading, lane) if kernels is not None else None
+        self._table = table_of(reading, session.outputs) if kernels is not None else None
         self._graphs: dict[int, Graph] = {}
         self._came: set[int] = set()
         self._place = lru_cache(maxsize=256)(lambda width, height: place(width, height, self.spec))
