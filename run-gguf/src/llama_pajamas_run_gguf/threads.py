@@ -4,16 +4,17 @@ import os
 import sys
 from pathlib import Path
 
+from llama_pajamas_run_core.hardware.limits import cpu_quota
+
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 #: Below this many bytes of weights, threads wait for each other longer than they work.
 _SMALL_MODEL = 48 << 20
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def default_threads(weights: int | None = None) -> int:
     """The physical cores this process may use: two threads on one core only get in each other's way.
 
-    Respects the CPU affinity and a container's quota.
+    Respects the CPU affinity and the quotas of control groups.
 
     Args:
         weights: bytes of the weights, where that is known; small models are computed faster by one thread.
@@ -23,7 +24,8 @@ def default_threads(weights: int | None = None) -> int:
     if sys.platform == "linux":
         usable = os.sched_getaffinity(0)
         cores = len({_siblings(cpu) for cpu in usable})
-        return max(1, min(cores, _quota()))
+        quota = cpu_quota()
+        return max(1, cores if quota is None else min(cores, int(quota)))
     return max(1, (os.cpu_count() or 2) // 2) if sys.platform == "win32" else max(1, os.cpu_count() or 1)
 
 
@@ -32,11 +34,3 @@ def _siblings(cpu: int) -> str:
         return Path(_SIBLINGS.format(cpu)).read_text().strip()
     except OSError:
         return str(cpu)
-
-
-def _quota() -> int:
-    try:
-        quota, period = _QUOTA.read_text().split()
-        return 1_000_000 if quota == "max" else max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return 1_000_000

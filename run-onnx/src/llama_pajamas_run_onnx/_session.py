@@ -1,7 +1,6 @@
 """The one file that talks to ONNX Runtime: loading a graph, running it, and what its errors mean."""
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from llama_pajamas_run_core.errors import (
     OutOfMemory,
     PajamasError,
 )
+from llama_pajamas_run_core.hardware.limits import usable_processors
 
 try:
     import onnxruntime
@@ -201,6 +201,8 @@ def _chosen(device: str | None, providers: Sequence[str] | None) -> list[tuple[s
     available = onnxruntime.get_available_providers()
     known = {provider: options for provider, options in _PROVIDERS.values()}
     if providers is not None:
+        if isinstance(providers, str) or not providers:
+            raise BadInput(f"providers is a list of names, not {providers!r}.", param="providers")
         wanted = [(name, known.get(name, {})) for name in providers]
     elif device is not None:
         if device not in _PROVIDERS:
@@ -220,20 +222,15 @@ def _chosen(device: str | None, providers: Sequence[str] | None) -> list[tuple[s
 
 
 def _options(threads: int | None) -> Any:
+    if threads is not None and threads < 1:
+        raise BadInput(f"threads must be at least 1, not {threads}.", param="threads")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; the same text on stderr helps nobody
     # Counted here, because ONNX Runtime counts the machine's cores, whatever part of them a container may use.
-    options.intra_op_num_threads = threads if threads is not None else _processors()
+    options.intra_op_num_threads = threads if threads is not None else usable_processors()
     # Threads that spin between requests take the processors from the other models of the process.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1
 
 
 def _open(path: Path, providers: list[tuple[str, dict[str, str]]], options: Any, asked: bool) -> Any:

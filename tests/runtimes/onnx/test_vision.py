@@ -19,6 +19,7 @@ from llama_pajamas_run_core.artifacts.vision.description import as_config
 from llama_pajamas_run_core.errors import BadInput, InferenceError, LoadError, TooLarge, Unsupported
 from llama_pajamas_run_core.testing.vision import VisionContract
 from llama_pajamas_run_core.types.vision import Image
+from llama_pajamas_run_onnx import _session
 from llama_pajamas_run_onnx.vision import ONNXVisionBackend
 
 STARTER = Path(llama_pajamas_starter.__file__).parent / "models"
@@ -428,6 +429,9 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
         ({"crop": 1.5}, "crop"),
         ({"colour": "RGB"}, "colour"),
         ({"device": "quantum"}, "quantum"),
+        ({"providers": "CPUExecutionProvider"}, "providers is a list of names"),
+        ({"providers": []}, "providers is a list of names"),
+        ({"threads": 0}, "threads"),
         ({"labels": "no-such-file.txt"}, "no-such-file"),
     ],
 )
@@ -441,6 +445,13 @@ def test_labels_that_do_not_fit_the_graph(tmp_path: Path) -> None:
     model = graphs.colour_meter(tmp_path / "model.onnx")
     with pytest.raises(LoadError, match="3 classes.*2 labels"):
         ONNXVisionBackend(model, task="classify", labels=("a", "b"), mean=0, std=1)
+
+
+def test_no_more_threads_than_a_container_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime itself would take every processor of the machine."""
+    monkeypatch.setattr(_session, "usable_processors", lambda: 3)
+    session = _session.Session(graphs.detector(tmp_path / "model.onnx", metadata=YOLO), device="cpu")
+    assert session.raw.get_session_options().intra_op_num_threads == 3
 
 
 def test_a_provider_that_is_not_there(tmp_path: Path) -> None:
