@@ -185,6 +185,12 @@ def test_json_that_nests_without_end(tmp_path):
     assert vision_abilities(tmp_path / "model.onnx") == {"detect"}
 
 
+def test_turned_boxes_are_no_ability(tmp_path):
+    """Loading refuses them, so nothing may promise them."""
+    (tmp_path / "model.onnx").write_bytes(onnx_bytes(metadata={"task": "obb"}))
+    assert vision_abilities(tmp_path / "model.onnx") == set()
+
+
 @pytest.mark.parametrize(
     ("config", "metadata", "expected"),
     [

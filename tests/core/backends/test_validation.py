@@ -19,6 +19,9 @@ from llama_pajamas_run_core.types.chat import GenerationOptions, Message, ToolCa
         ("top_p", -0.1),
         ("max_tokens", 0),
         ("presence_penalty", 2.5),
+        ("repeat_penalty", 0),
+        ("repeat_penalty", 10.5),
+        ("repeat_penalty", math.nan),
         ("logprobs", 21),
     ],
 )

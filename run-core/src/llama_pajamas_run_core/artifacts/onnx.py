@@ -23,7 +23,7 @@ _EXTERNAL_DATA: Final = 13
 _KEY, _VALUE = 1, 2
 #: Words by which configurations and metadata tell what a vision model does.
 _SIGNS: Final = (
-    ("detect", "detect"), ("segment", "detect"), ("segment", "segment"), ("pose", "detect"), ("obb", "detect"),
+    ("detect", "detect"), ("segment", "detect"), ("segment", "segment"), ("pose", "detect"),
     ("yolo", "detect"), ("classif", "classify"), ("embed", "embed"), ("clip", "embed"),
 )  # fmt: skip
 

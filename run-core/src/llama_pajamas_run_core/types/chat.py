@@ -131,7 +131,7 @@ class GenerationOptions:
         min_p: only tokens at least this fraction as likely as the likeliest.
         presence_penalty: -2 to 2, subtracted once from the logits of tokens already in the answer.
         frequency_penalty: -2 to 2, subtracted for each time a token is in the answer.
-        repeat_penalty: llama.cpp's multiplicative penalty; 1 switches it off.
+        repeat_penalty: llama.cpp's multiplicative penalty, above 0 to 10; 1 switches it off.
         seed: makes sampling repeatable.
         logit_bias: added to the logits of token ids.
         logprobs: how many alternatives to report for each token (0: the chosen one alone), or None for no report.

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.types.chat import GenerationOptions
 from llama_pajamas_run_gguf.metadata import number
 
@@ -80,17 +79,11 @@ class SamplingSettings:
 
     @classmethod
     def resolve(cls, options: GenerationOptions, defaults: SamplingDefaults) -> "SamplingSettings":
-        """A request's settings.
-
-        Raises:
-            BadInput: a value that llama.cpp cannot use.
-        """
+        """A request's settings."""
 
         def pick(asked: T | None, default: T) -> T:
             return default if asked is None else asked
 
-        if options.repeat_penalty is not None and options.repeat_penalty <= 0:
-            raise BadInput("repeat_penalty must be more than 0; 1 switches it off.", param="repeat_penalty")
         seed = random.getrandbits(32) if options.seed is None else options.seed & 0xFFFFFFFF
         return cls(
             temperature=pick(options.temperature, defaults.temperature),

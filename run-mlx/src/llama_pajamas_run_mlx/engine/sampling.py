@@ -14,10 +14,11 @@ import numpy as np
 from llguidance import LLMatcher
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
-from llama_pajamas_run_core.errors import BadInput, InferenceError
+from llama_pajamas_run_core.errors import InferenceError
 from llama_pajamas_run_core.language.output import TokenText
 from llama_pajamas_run_core.language.plan import AnswerPlan
 from llama_pajamas_run_core.types.chat import GenerationOptions
+from llama_pajamas_run_mlx._session import number
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -69,17 +70,11 @@ class SamplingSettings:
         return cls(**found)
 
     def resolve(self, options: GenerationOptions) -> "SamplingSettings":
-        """A request's settings over the model's.
-
-        Raises:
-            BadInput: the repeat penalty is 0, by which nothing can be divided.
-        """
+        """A request's settings over the model's."""
 
         def pick(asked: T | None, default: T) -> T:
             return default if asked is None else asked
 
-        if options.repeat_penalty is not None and options.repeat_penalty <= 0:
-            raise BadInput("repeat_penalty must be more than 0; 1 switches it off.", param="repeat_penalty")
         return SamplingSettings(
             temperature=pick(options.temperature, self.temperature),
             top_k=pick(options.top_k, self.top_k),
@@ -172,7 +167,7 @@ class Steering:
             return logits
         try:
             if self._began:
-                self._take(int(tokens[-1].item()))
+                self._take(number(tokens[-1]))
             self._began = True
             return self._constrain(self._penalize(self._bias(logits)))
         except Exception as error:

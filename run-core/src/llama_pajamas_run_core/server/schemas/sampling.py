@@ -26,7 +26,7 @@ class Sampling(Wire):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    repeat_penalty: Annotated[float, Field(ge=0, le=10)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     seed: Annotated[Int, Field(ge=-(2**63), lt=2**64)] | None = None
     stop: str | Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=4)] | None = None
     n: Annotated[Int, Field(ge=1, le=8)] | None = None
