@@ -248,6 +248,12 @@ def test_references_within_a_schema():
             check_schema({**schema, "properties": {"x": {"$ref": bad}}})
 
 
+@pytest.mark.parametrize("members", [[], {}, "x", None])
+def test_an_enumeration_of_nothing_is_no_schema(members):
+    with pytest.raises(ValueError, match="'enum' is a list of what may be at properties.x"):
+        check_schema({"properties": {"x": {"enum": members}}})
+
+
 async def test_logprobs(client):
     reply = (await client.post(PATH, json=ask("one two", logprobs=True, top_logprobs=2))).json()
     report = reply["choices"][0]["logprobs"]

@@ -146,6 +146,8 @@ async def test_embeddings_of_pictures_and_texts_share_a_space(client, png):
         ({"max_detections": "0"}, "max_detections"),
         ({"classes": "9"}, "classes"),
         ({"classes": "purple"}, "classes"),
+        ({"classes": "\u00b2"}, "classes"),
+        ({"classes": "-1"}, "classes"),
         ({"model": "colour-classifier"}, "model"),
         ({"model": "echo"}, "model"),
     ],

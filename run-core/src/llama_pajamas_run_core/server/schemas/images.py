@@ -49,11 +49,12 @@ class DetectFields(BaseModel):
 
 
 def _class_id(wanted: str | int, labels: tuple[str, ...]) -> int:
-    if isinstance(wanted, str) and not wanted.isdigit():
-        if wanted in labels:
-            return labels.index(wanted)
-    elif int(wanted) < len(labels):
-        return int(wanted)
+    if wanted in labels:
+        return labels.index(str(wanted))
+    if isinstance(wanted, int) or (wanted.isascii() and wanted.isdecimal() and len(wanted) < 9):
+        number = int(wanted)
+        if 0 <= number < len(labels):
+            return number
     shown = ", ".join(labels[:40]) + (", ..." if len(labels) > 40 else "")
     raise BadInput(f"There is no class '{str(wanted)[:40]}'.", hint=f"Classes: {shown}.", param="classes")
 

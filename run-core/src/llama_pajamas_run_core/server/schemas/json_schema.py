@@ -41,8 +41,8 @@ def _check_keywords(schema: Mapping[str, Any], at: str) -> None:
     for name in types if isinstance(types, list) else [types]:
         if not isinstance(name, str) or name not in _TYPES:
             raise ValueError(f"there is no JSON type {str(name)[:40]!r}{at}")
-    if not isinstance(schema.get("enum", []), list):
-        raise ValueError(f"'enum' is a list{at}")
+    if "enum" in schema and (not isinstance(schema["enum"], list) or not schema["enum"]):
+        raise ValueError(f"'enum' is a list of what may be{at}")
     required = schema.get("required", [])
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         raise ValueError(f"'required' is a list of names{at}")

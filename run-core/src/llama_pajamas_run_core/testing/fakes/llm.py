@@ -89,8 +89,11 @@ class _Echo:
         wanted = self.request.options.logprobs
         if wanted is None:
             return ()
-        top = tuple(TokenLogprob(f"{word}{i or ''}", f"{word}{i or ''}".encode(), -0.5 - i) for i in range(wanted))
-        return (TokenLogprob(word, word.encode(), -0.5, top),)
+        top = tuple(
+            TokenLogprob(f"{word}{i or ''}", f"{word}{i or ''}".encode("utf-8", "replace"), -0.5 - i)
+            for i in range(wanted)
+        )
+        return (TokenLogprob(word, word.encode("utf-8", "replace"), -0.5, top),)
 
 
 class _FakeText(FakeLoad, LLMBackend):
