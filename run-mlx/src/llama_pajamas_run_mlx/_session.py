@@ -171,6 +171,12 @@ def _load_error(path: Path, config: dict[str, Any], error: Exception) -> Pajamas
     return LoadError(f"{path} could not be loaded: {text}")
 
 
+def number(array: mx.array) -> int:
+    """The whole number in an array of one."""
+    found: Any = array.item()
+    return int(found)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether MLX failed for want of memory; it has no exception of its own for that."""
     text = str(error).lower()

@@ -14,7 +14,7 @@ from mlx_lm.utils import quantize_model, save
 from llama_pajamas_run_core.artifacts.formats import size_of
 from llama_pajamas_run_core.artifacts.whole import check_target, made_whole
 from llama_pajamas_run_core.errors import BadInput
-from llama_pajamas_run_mlx._session import SharedThread, load_language_model, mapped, offline
+from llama_pajamas_run_mlx._session import SharedThread, load_language_model, mapped, number, offline
 
 #: Bits for each weight; of the mixed ones the most sensitive layers have the second number.
 BITS: Final = ("2", "3", "4", "6", "8", "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6")
@@ -112,8 +112,9 @@ def _export(source: Path, target: Path, kind: str, group_size: int, texts: Seque
         with made_whole(target, overwrite=overwrite) as part, offline():
             part.mkdir()
             save(part, source, model, tokenizer, config)
-    same = sum(int((a.argmax(-1) == b.argmax(-1)).sum().item()) for a, b in zip(before, after, strict=True))
-    apart = sum(float((mx.exp(a) * (a - b)).sum().item()) for a, b in zip(before, after, strict=True))
+    pairs = list(zip(before, after, strict=True))
+    same = sum(number((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
+    apart = sum(float((mx.exp(a) * (a - b)).sum()) for a, b in pairs)
     places = sum(len(one) for one in before)
     return Report(size_of(source), size_of(target), places, same / places, max(0.0, apart / places))
 
@@ -134,7 +135,7 @@ def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 def _logprobs(model: nn.Module, tokens: Sequence[int]) -> mx.array:
     """Log probabilities of the next token at each place of a text, float32 [n, v]."""
-    logits = model(mx.array([tokens]))[0].astype(mx.float32)
+    logits: mx.array = model(mx.array([tokens]))[0].astype(mx.float32)
     made = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     mx.eval(made)
     return made

@@ -266,7 +266,8 @@ def _generation_config(path: Path) -> Mapping[str, Any]:
 
 
 def _facts(model: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:
-    arrays = [array for _, array in tree_flatten(model.parameters())]
+    flat: Any = tree_flatten(model.parameters())
+    arrays = [array for _, array in flat]
     kinds = [array for array in arrays if mx.issubdtype(array.dtype, mx.floating)]
     quantization = config.get("quantization") or {}
     return {

@@ -34,7 +34,7 @@ class Tokenizer:
 
     def __init__(self, wrapped: Any, path: Path, *, size: int, max_tokens: int) -> None:
         hugging_face = wrapped._tokenizer
-        self._backend = getattr(hugging_face, "backend_tokenizer", None)
+        self._backend: Any = getattr(hugging_face, "backend_tokenizer", None)
         if self._backend is None:
             raise LoadError(f"{path} has a tokenizer without a fast version (tokenizer.json).")
         self._backend.no_truncation()

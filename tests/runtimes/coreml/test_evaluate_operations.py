@@ -336,6 +336,17 @@ def test_reductions(tmp_path):
     close(found, expected, 1e-5)
 
 
+def test_sums_of_exponentials_of_what_is_hidden(tmp_path):
+    x = np.array([[-np.inf, -np.inf], [-np.inf, 2.0]], np.float32)
+    rows, all_of_them = evaluated(
+        tmp_path,
+        {"x": x},
+        lambda x: [mb.reduce_log_sum_exp(x=x, axes=[1]), mb.reduce_log_sum_exp(x=x, axes=[0, 1])],
+    )
+    np.testing.assert_array_equal(rows, [-np.inf, 2])
+    assert all_of_them == 2
+
+
 def test_orders(tmp_path):
     x = rng().integers(0, 5, (3, 4, 5)).astype(np.float32)  # with many equal ones: the first of them comes first
     found = evaluated(

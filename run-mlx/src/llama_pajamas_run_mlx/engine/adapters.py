@@ -125,7 +125,7 @@ class AdaptedLinear(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """As the layer, [b, n, outputs]."""
-        y = self.linear(x)
+        y: mx.array = self.linear(x)
         slots = self._choice[0].slots
         if slots is None or self._down is None or self._up is None:
             return y
@@ -258,7 +258,7 @@ def read_adapter(folder: Path) -> dict[str, Pair]:
         raise LoadError(f"{folder} holds no LoRA adapter: it has neither {' nor '.join(_WEIGHTS)}.")
     scale = _scale(folder, config)
     try:
-        tensors: dict[str, mx.array] = mx.load(str(weights))
+        tensors: Any = mx.load(str(weights))
     except Exception as error:  # MLX raises RuntimeError and others
         raise LoadError(f"{weights} could not be read: {error}") from error
     pairs = _pairs(folder, tensors, scale)

@@ -9,6 +9,7 @@ from mlx_lm.models.base import create_causal_mask
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, dynamic_roll, make_prompt_cache
 
 from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_mlx._session import number
 
 #: Numbers that share a scale, the larger one first: it costs less.
 GROUPS: Final = (64, 32)
@@ -95,7 +96,8 @@ class BatchCache:
 
     def make_mask(self, count: int, return_array: bool = False, **more: Any) -> mx.array:
         """Which of the places each of the next ``count`` tokens sees."""
-        return create_causal_mask(count, offset=self._end, left_padding=self.left_padding, **more)
+        mask: mx.array = create_causal_mask(count, offset=self._end, left_padding=self.left_padding, **more)
+        return mask
 
     # What the batch generator calls
 
@@ -132,7 +134,7 @@ class BatchCache:
         """Only these sequences go on."""
         kept = mx.array(list(keep))
         self.offset, self.left_padding = self.offset[kept], self.left_padding[kept]
-        spare = min(self.left_padding.tolist())
+        spare = number(self.left_padding.min())
         if self.keys is not None and self.values is not None:
             self.keys, self.values = (
                 _map(lambda array: array[kept][..., spare:, :], packed) for packed in (self.keys, self.values)
@@ -161,7 +163,7 @@ class BatchCache:
     def extract(self, index: int) -> SequenceCache:
         """One sequence, for itself."""
         made = SequenceCache(group_size=self.group_size, bits=self.bits)
-        begin = int(self.left_padding[index].item())
+        begin = number(self.left_padding[index])
         if self.keys is not None and self.values is not None:
             made.keys, made.values = (
                 _map(lambda array: mx.contiguous(array[index : index + 1, :, begin : self._end]), packed)
@@ -252,7 +254,7 @@ def _map(function: Callable[..., mx.array], *packed: Any) -> Packed:
 
 def _packed(parts: Sequence[Packed]) -> Packed:
     """Several sequences' arrays as one's of all."""
-    return _map(lambda *arrays: mx.concatenate(arrays, axis=0), *parts)
+    return _map(lambda *arrays: mx.concatenate(list(arrays), axis=0), *parts)
 
 
 def _grown(held: mx.array | None, new: mx.array, filled: int, room: int) -> mx.array:

@@ -37,7 +37,7 @@ def load_whisper(path: Path, dtype: str) -> tuple[WhisperModel, Dimensions, dict
         raise LoadError(f"{path} is no MLX Whisper model: it has no {' or '.join(_WEIGHTS[:2])}.")
     try:
         sizes = Dimensions.of(config)
-        weights = dict(mx.load(str(weights_file)))
+        weights: Any = mx.load(str(weights_file))
         model = WhisperModel(sizes)
         if quantization:
             nn.quantize(
@@ -48,7 +48,8 @@ def load_whisper(path: Path, dtype: str) -> tuple[WhisperModel, Dimensions, dict
                 ),
             )
         model.alignment_heads = weights.setdefault("alignment_heads", model.alignment_heads)
-        expected = {name for name, _ in tree_flatten(model.parameters())}
+        flat: Any = tree_flatten(model.parameters())
+        expected = {name for name, _ in flat}
         if missing := sorted(expected - set(weights)):
             raise LoadError(f"{weights_file} lacks {len(missing)} tensors, the first of them {missing[0]}.")
         model.load_weights([(name, weights[name]) for name in sorted(expected)])  # and sees that their shapes fit

@@ -41,12 +41,14 @@ class Attention(nn.Module):
         scale = queries.shape[-1] ** -0.5
         mask = "causal" if causal and x.shape[1] > 1 else None
         heard = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
-        return self.out(heard.transpose(0, 2, 1, 3).reshape(x.shape))
+        made: mx.array = self.out(heard.transpose(0, 2, 1, 3).reshape(x.shape))
+        return made
 
     def scores(self, x: mx.array, keys: mx.array) -> mx.array:
         """How much x [b, n, d] attends to each key, before the softmax: [b, heads, n, keys]."""
         queries = self._split(self.query(x))
-        return (queries * queries.shape[-1] ** -0.5) @ keys.swapaxes(-1, -2)
+        scaled: mx.array = queries * queries.shape[-1] ** -0.5
+        return scaled @ keys.swapaxes(-1, -2)
 
     def _split(self, x: mx.array) -> mx.array:
         batch, length, width = x.shape
@@ -108,7 +110,8 @@ class Encoder(nn.Module):
         x = x + self._positions[: x.shape[1]].astype(x.dtype)
         for block in self.blocks:
             x = block.encode(x)
-        return self.ln_post(x)
+        made: mx.array = self.ln_post(x)
+        return made
 
 
 class Decoder(nn.Module):

@@ -1,7 +1,6 @@
 """Reading and writing at places that are computed."""
 
-from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from llama_pajamas_run_core.errors import Unsupported
 from llama_pajamas_run_coreml.evaluate.ops.registry import op
 from llama_pajamas_run_coreml.evaluate.types import Array, Scalar
 
-_UPDATES: Final[dict[str, Callable[[Array, Array], Array]]] = {
+_UPDATES: Final[dict[str, Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "min": np.minimum,
 }  # fmt: skip
 
@@ -64,7 +63,7 @@ def scatter(data: Array, indices: Array, updates: Array, axis: Scalar = 0, mode:
 @op("scatter_along_axis", ignored=("validate_indices",))
 def scatter_along_axis(data: Array, indices: Array, updates: Array, axis: Scalar = 0, mode: str = "add") -> Array:
     along = int(axis) % data.ndim
-    place = list(np.indices(indices.shape))
+    place: list[Array] = list(np.indices(indices.shape))
     place[along] = _places(indices, data.shape[along])
     return _written(data.copy(), tuple(place), updates, mode)
 
@@ -81,7 +80,5 @@ def _written(made: Array, place: tuple[Array | slice, ...], updates: Array, mode
         return made
     if mode not in _UPDATES:
         raise Unsupported(f"An operation that scatters has the mode {mode}, which is not known here.")
-    ufunc = _UPDATES[mode]
-    assert isinstance(ufunc, np.ufunc)
-    ufunc.at(made, place, updates)  # places may come twice
+    _UPDATES[mode].at(made, place, updates)  # places may come twice
     return made

@@ -220,7 +220,7 @@ def fill_like(ref_tensor: Array, value: Scalar = 0.0) -> Array:
 
 @op("range_1d")
 def range_1d(end: Array, start: Array, step: Array) -> Array:
-    return np.arange(start, end, step).astype(np.asarray(start).dtype)
+    return np.arange(start.item(), end.item(), step.item()).astype(start.dtype)
 
 
 @op("band_part", exact=True)

@@ -17,11 +17,7 @@ _FUNCTIONS: Final[dict[str, Callable[[Array, _Axes, bool], Any]]] = {
     "reduce_l2_norm": lambda x, axes, keep: np.sqrt(np.square(x).sum(axis=axes, keepdims=keep, dtype=x.dtype)),
     "reduce_sum_square": lambda x, axes, keep: np.square(x).sum(axis=axes, keepdims=keep, dtype=x.dtype),
     "reduce_log_sum": lambda x, axes, keep: np.log(x.sum(axis=axes, keepdims=keep, dtype=x.dtype)),
-    "reduce_log_sum_exp": lambda x, axes, keep: (
-        np.logaddexp.reduce(x, axis=axes, keepdims=keep)
-        if not isinstance(axes, tuple) or len(axes) == 1
-        else _log_sum_exp(x, axes, keep)
-    ),
+    "reduce_log_sum_exp": lambda x, axes, keep: _log_sum_exp(x, axes, keep),
 }
 _EXACT: Final[dict[str, Callable[[Array, _Axes, bool], Any]]] = {
     "reduce_max": lambda x, axes, keep: x.max(axis=axes, keepdims=keep),
@@ -29,8 +25,9 @@ _EXACT: Final[dict[str, Callable[[Array, _Axes, bool], Any]]] = {
 }
 
 
-def _log_sum_exp(x: Array, axes: tuple[int, ...], keep: bool) -> Any:
+def _log_sum_exp(x: Array, axes: _Axes, keep: bool) -> Any:
     peak = x.max(axis=axes, keepdims=True)
+    peak = np.where(np.isfinite(peak), peak, np.float32(0))
     total = np.log(np.exp(x - peak).sum(axis=axes, keepdims=True)) + peak
     return total if keep else np.squeeze(total, axes)
 
