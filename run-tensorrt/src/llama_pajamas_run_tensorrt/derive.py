@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,6 @@ from llama_pajamas_run_tensorrt._versions import Differences, differences
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, checksum, engine_cache
 from llama_pajamas_run_tensorrt.export.graph import Surgery
 from llama_pajamas_run_tensorrt.export.options import (
-    DEFAULT_BATCH,
     BuildOptions,
     check_range,
     parse_precision,
@@ -31,7 +30,7 @@ from llama_pajamas_run_tensorrt.export.options import (
 logger = logging.getLogger(__name__)
 
 #: Raised when a change of the export makes engines of earlier versions worthless.
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 
 
 def engine_for(
@@ -82,7 +81,7 @@ def engine_for(
             path.name, graph, options.precision, gpu.name,
         )  # fmt: skip
         table = differences(_sdk.version())
-        surgery = prepare(graph, table, outputs=options.outputs, free_batch=_wants_free_batch(options))
+        surgery = prepare(graph, table, outputs=options.outputs, batch=options.batch, shapes=options.shapes)
         record = build_engine(
             in_precision(surgery, options, table),
             path,
@@ -112,10 +111,6 @@ def is_onnx(path: Path) -> bool:
     if path.is_dir():
         return not any(path.glob("*.engine")) and bool([*path.glob("*.onnx"), *path.glob("onnx/*.onnx")])
     return path.suffix.lower() == ".onnx"
-
-
-def _wants_free_batch(options: BuildOptions) -> bool:
-    return options.batch is not None and options.batch[0] != options.batch[2]
 
 
 def _key(source: str, gpu: GPU, options: BuildOptions, task: str, description: Mapping[str, Any] | None) -> str:
@@ -180,7 +175,7 @@ def vision_engine(
         BadInput, LoadError, MissingDependency, OutOfMemory, Unsupported: as :func:`engine_for`.
     """
     from llama_pajamas_run_core.artifacts.vision.files import find_files
-    from llama_pajamas_run_tensorrt.export.describe import description_of, vision_reading
+    from llama_pajamas_run_tensorrt.export.describe import description_of, vision_reading, with_image_size
     from llama_pajamas_run_tensorrt.export.graph import describe, load
 
     graph = find_files(path).image
@@ -190,22 +185,7 @@ def vision_engine(
     built = BuildOptions(precision=parse_precision(precision), batch=sizes)
     model = load(graph)
     surgery = describe(model, (), {entry.key: entry.value for entry in model.metadata_props})
-    free = {
-        one.name: one.shape for one in surgery.inputs if not all(isinstance(size, int) for size in one.shape[1:])
-    }  # fmt: skip
     reading = vision_reading(graph, surgery, options)
-    if free and reading is not None:
-        built = _fixed_size(built, free, reading)
+    if reading is not None:
+        built = with_image_size(built, surgery.inputs, reading)
     return engine_for(graph, built, device=device, task="vision", description=description_of(reading))
-
-
-def _fixed_size(built: BuildOptions, free: Mapping[str, Any], reading: Any) -> BuildOptions:
-    """The same options where a graph leaves the size of its images free: it becomes the model's own."""
-    shape = free.get(reading.pixels.name)
-    if shape is None or len(shape) != 4:
-        return built
-    spec = reading.spec
-    sizes = (spec.height, spec.width, 3) if reading.channels_last else (3, spec.height, spec.width)
-    rows = (shape[0],) * 3 if isinstance(shape[0], int) else built.batch or DEFAULT_BATCH
-    low, best, high = ((row, *sizes) for row in rows)
-    return replace(built, shapes={reading.pixels.name: (low, best, high)})

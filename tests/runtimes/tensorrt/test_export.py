@@ -107,11 +107,49 @@ def test_a_fixed_batch_is_made_free(tmp_path):
         one.type.tensor_type.shape.dim[0].dim_value = 1
     fixed = tmp_path / "fixed.onnx"
     onnx.save(model, fixed)
-    surgery = prepare(fixed, TABLE[8], free_batch=True)
+    surgery = prepare(fixed, TABLE[8], batch=(1, 8, 64))
     assert surgery.inputs[0].shape[0] == "batch"
     assert "the batch of 1 made free" in surgery.changes[0]
     given = feeds(STARTER / "detect" / "model.onnx", rows=3)
     assert difference(run(surgery.model, given), run(STARTER / "detect" / "model.onnx", given)) < 1e-5
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 1), (1, 2, 4), (4, 4, 4)], ids=["as it is", "a range", "another one"])
+def test_the_batch_that_is_asked_for_is_built(stand_in, tmp_path, batch):
+    from llama_pajamas_run_tensorrt.derive import vision_engine
+    from llama_pajamas_run_tensorrt.export.make import export_model
+
+    graph = onnx_graphs.detector(tmp_path / "model.onnx", batch=1)
+    made = export_model(graph, tmp_path / "out.engine", BuildOptions(batch=batch)).made[0].record
+    derived = EngineRecord.read(vision_engine(graph, batch=batch))
+    for record in (made, derived):
+        if batch == (1, 1, 1):
+            assert record.profiles == ()
+        else:
+            assert record.profiles[0]["images"] == tuple((rows, 3, 64, 64) for rows in batch)
+
+
+def test_a_free_size_of_images_is_the_models_own_whatever_the_batch(stand_in, tmp_path):
+    from llama_pajamas_run_tensorrt.derive import vision_engine
+
+    model = onnx.load(onnx_graphs.detector(tmp_path / "model.onnx", batch=1))
+    for axis, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    helper.set_model_props(model, {"task": "detect", "imgsz": "[64, 64]", "names": "{0: 'a', 1: 'b', 2: 'c'}"})
+    onnx.save(model, tmp_path / "model.onnx")
+    record = EngineRecord.read(vision_engine(tmp_path / "model.onnx", batch="1:2:4"))
+    assert record.profiles == ({"images": ((1, 3, 64, 64), (2, 3, 64, 64), (4, 3, 64, 64))},)
+
+
+def test_a_size_that_no_graph_has_is_told(stand_in, tmp_path):
+    from llama_pajamas_run_tensorrt.export.make import export_model
+
+    words = onnx_graphs.word_meter(tmp_path / "text.onnx", np.eye(11, 3))
+    with pytest.raises(BadInput, match="text.onnx has no free size 'lenght'; it has batch, length"):
+        export_model(words, tmp_path / "out.engine", BuildOptions(dims={"length": (1, 8, 8), "lenght": (1, 8, 8)}))
+    fixed = onnx_graphs.detector(tmp_path / "fixed.onnx", batch=1)
+    with pytest.raises(BadInput, match="no free size 'frames'; it leaves none free"):
+        export_model(fixed, tmp_path / "out.engine", BuildOptions(dims={"frames": (1, 8, 8)}))
 
 
 def reshaped(path, shape):
@@ -123,7 +161,7 @@ def reshaped(path, shape):
 
 
 def test_reshapes_to_a_fixed_batch_are_rewritten(tmp_path):
-    surgery = prepare(reshaped(tmp_path / "a.onnx", [2, 12]), TABLE[8], free_batch=True)
+    surgery = prepare(reshaped(tmp_path / "a.onnx", [2, 12]), TABLE[8], batch=(1, 8, 64))
     assert surgery.changes[0] == "the batch of 2 made free, 1 reshapes rewritten"
     x = np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32)
     np.testing.assert_array_equal(run(surgery.model, {"x": x})["y"], np.maximum(x.reshape(5, 12), 0))
@@ -132,7 +170,7 @@ def test_reshapes_to_a_fixed_batch_are_rewritten(tmp_path):
 def test_a_batch_that_cannot_be_free_is_refused(tmp_path):
     mixed = reshaped(tmp_path / "mixed.onnx", [6, 4])
     with pytest.raises(Unsupported, match="made for a batch of 2"):
-        prepare(mixed, TABLE[8], free_batch=True)
+        prepare(mixed, TABLE[8], batch=(1, 8, 64))
 
 
 def test_outputs_are_cut_to_those_that_are_wanted(tmp_path):
@@ -442,7 +480,7 @@ def test_pictures_from_a_folder(tmp_path):
         read_images(Path(llama_pajamas_starter.__file__).parent / "speech")
 
 
-def test_words_of_the_command_line(tmp_path):
+def test_words_of_the_command_line(tmp_path, monkeypatch):
     assert parse_range("8") == (8, 8, 8)
     assert parse_range("1:8:64") == (1, 8, 64)
     assert parse_dim("frames=100:1500:3000") == ("frames", (100, 1500, 3000))
@@ -467,6 +505,8 @@ def test_words_of_the_command_line(tmp_path):
     assert default_output(Path("models/yolov8n.onnx"), "fp16") == Path("yolov8n-fp16.engine")
     assert default_output(Path("models/resnet/model.onnx"), "int8") == Path("resnet-int8.engine")
     assert default_output(tmp_path, "fp16") == Path(f"{tmp_path.name}-fp16")
+    monkeypatch.chdir(tmp_path)
+    assert default_output(Path(), "fp16") == Path(f"{tmp_path.name}-fp16")
 
 
 def test_the_command(stand_in, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """How a vision graph is used, in the words of the project's own config.json, for the sidecar of its engine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
 from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
 from llama_pajamas_run_core.errors import BadInput, Unsupported
 from llama_pajamas_run_tensorrt.export.graph import GraphTensor, Surgery
+from llama_pajamas_run_tensorrt.export.options import DEFAULT_BATCH, BuildOptions
 
 
 def vision_reading(graph: Path, surgery: Surgery, options: Options | None = None) -> Reading | None:
@@ -42,6 +44,25 @@ def description_of(reading: Reading | None) -> dict[str, Any]:
     if reading is None:
         return {}
     return as_config(reading.spec)
+
+
+def with_image_size(options: BuildOptions, inputs: Sequence[GraphTensor], reading: Reading) -> BuildOptions:
+    """The same options, with the model's own size of images where its graph leaves that free.
+
+    Args:
+        options: how an engine is to be built.
+        inputs: the graph's.
+        reading: how it is used.
+    """
+    one = next(tensor for tensor in inputs if tensor.name == reading.pixels.name)
+    free = any(not isinstance(size, int) for size in one.shape[1:])
+    if one.name in options.shapes or len(one.shape) != 4 or not free:
+        return options
+    spec, own = reading.spec, one.shape[0]
+    sizes = (spec.height, spec.width, 3) if reading.channels_last else (3, spec.height, spec.width)
+    rows = options.batch or ((own, own, own) if isinstance(own, int) else DEFAULT_BATCH)
+    low, best, high = ((row, *sizes) for row in rows)
+    return replace(options, shapes={**options.shapes, one.name: (low, best, high)})
 
 
 def _vision_graph(graph: Path, files: VisionFiles, surgery: Surgery) -> VisionGraph:

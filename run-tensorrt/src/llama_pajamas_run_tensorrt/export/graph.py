@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from llama_pajamas_run_core.artifacts.onnx import check_onnx
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency, Unsupported
 from llama_pajamas_run_tensorrt._versions import Differences
 from llama_pajamas_run_tensorrt.engine_file import checksum
+from llama_pajamas_run_tensorrt.export.options import Range
 from llama_pajamas_run_tensorrt.runtime import INSTALL
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: A protobuf message cannot be larger.
 _LARGEST: Final = (2 << 30) - 1
+#: Height and width of images to try a graph with that leaves them free: what networks halve a few times.
+_IMAGE: Final = 64
 _DEFAULT_DOMAINS: Final = ("", "ai.onnx")
 
 
@@ -100,7 +104,8 @@ def prepare(
     table: Differences,
     *,
     outputs: Sequence[str] = (),
-    free_batch: bool = False,
+    batch: Range | None = None,
+    shapes: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> Surgery:
     """Read a graph and make it ready for TensorRT.
 
@@ -108,7 +113,10 @@ def prepare(
         path: the ONNX file.
         table: what the TensorRT that is to read it wants.
         outputs: the outputs that are kept; all if empty.
-        free_batch: whether a fixed first axis has to become free.
+        batch: the sizes that the first axis is to take; one that the graph fixes to another becomes free. None leaves
+            it as it is.
+        shapes: for inputs by name their smallest, best and largest shape, as far as they are given: a graph whose batch
+            became free is tried in the best.
 
     Raises:
         BadInput: there is no such file or output.
@@ -121,8 +129,8 @@ def prepare(
     model = _with_opset(model, table.opset, path, changes)
     if outputs:
         model = _cut(model, outputs, path, changes)
-    if free_batch:
-        model = _free_batch(model, path, changes)
+    if batch is not None:
+        model = _free_batch(model, batch, shapes or {}, path, changes)
     model = _folded(model, changes)
     return describe(model, changes, metadata)
 
@@ -213,8 +221,14 @@ def _exported(gs: Any, graph: Any, model: "onnx.ModelProto") -> "onnx.ModelProto
     return made
 
 
-def _free_batch(model: "onnx.ModelProto", path: Path, changes: list[str]) -> "onnx.ModelProto":
-    """Let every input have any number of rows where the graph fixes it.
+def _free_batch(
+    model: "onnx.ModelProto",
+    wanted: Range,
+    shapes: Mapping[str, Sequence[Sequence[int]]],
+    path: Path,
+    changes: list[str],
+) -> "onnx.ModelProto":
+    """Let every input have any number of rows where the graph fixes it to another than is wanted.
 
     Raises:
         Unsupported: some layer needs just that number.
@@ -226,14 +240,14 @@ def _free_batch(model: "onnx.ModelProto", path: Path, changes: list[str]) -> "on
         one.type.tensor_type.shape.dim[0].dim_value for one in inputs
         if one.type.tensor_type.shape.dim and one.type.tensor_type.shape.dim[0].HasField("dim_value")
     }  # fmt: skip
-    if not fixed:
+    if not fixed or fixed == set(wanted):
         return model
     if len(fixed) > 1:
         raise Unsupported(f"{path} has inputs of different fixed batches: {sorted(fixed)}.", param="batch")
     (batch,) = fixed
     freed = type(model)()
     freed.CopyFrom(model)
-    shapes = _inferred(model)
+    known = _inferred(model)
     for one in (*freed.graph.input, *freed.graph.output):
         sizes = one.type.tensor_type.shape.dim
         if one.name not in weights and sizes and sizes[0].dim_value == batch:
@@ -245,7 +259,7 @@ def _free_batch(model: "onnx.ModelProto", path: Path, changes: list[str]) -> "on
         if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
         target = constants[node.input[1]].copy()
-        source = shapes.get(node.input[0])
+        source = known.get(node.input[0])
         if target.size and target[0] == batch and source and source[0] == batch:
             target[0] = 0  # as many as there are
             name = f"{node.input[1]}_any_batch"
@@ -254,23 +268,29 @@ def _free_batch(model: "onnx.ModelProto", path: Path, changes: list[str]) -> "on
                 constants[name] = target
             node.input[1] = name
             rewritten += 1
-    _check_free(model, freed, inputs, batch, path)
+    tried = {one.name: _tried(one, batch, shapes.get(one.name)) for one in inputs}
+    _check_free(model, freed, tried, batch, path)
     changes.append(f"the batch of {batch} made free" + (f", {rewritten} reshapes rewritten" if rewritten else ""))
     return freed
 
 
-def _check_free(model: Any, freed: Any, inputs: Sequence[Any], batch: int, path: Path) -> None:
+def _tried(one: Any, batch: int, given: Sequence[Sequence[int]] | None) -> npt.NDArray[Any]:
+    """Made-up values of an input for twice the batch."""
+    kind = need("onnx").helper.tensor_dtype_to_np_dtype(one.type.tensor_type.elem_type)
+    sizes = [size.dim_value for size in one.type.tensor_type.shape.dim[1:]]
+    unknown = _IMAGE if len(sizes) == 3 else 1
+    best = list(given[1][1:]) if given is not None else [size or unknown for size in sizes]
+    shape = (2 * batch, *best)
+    values = np.random.default_rng(0).random(shape) if kind.kind == "f" else np.ones(shape)
+    made: npt.NDArray[Any] = values.astype(kind)
+    return made
+
+
+def _check_free(model: Any, freed: Any, feeds: Mapping[str, npt.NDArray[Any]], batch: int, path: Path) -> None:
     """See that a graph whose batch was freed gives the same row by row."""
     runtime = need("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    rng = np.random.default_rng(0)
-    onnx = need("onnx")
-    feeds: dict[str, Any] = {}
-    for one in inputs:
-        kind = onnx.helper.tensor_dtype_to_np_dtype(one.type.tensor_type.elem_type)
-        sizes = [2 * batch, *(size.dim_value or 1 for size in one.type.tensor_type.shape.dim[1:])]
-        feeds[one.name] = rng.random(sizes).astype(kind) if kind.kind == "f" else np.ones(sizes, kind)
     try:
         whole = runtime.InferenceSession(freed.SerializeToString(), options).run(None, feeds)
         session = runtime.InferenceSession(model.SerializeToString(), options)

@@ -24,12 +24,12 @@ from llama_pajamas_run_tensorrt.derive import in_precision
 from llama_pajamas_run_tensorrt.engine_file import EngineRecord, sidecar
 from llama_pajamas_run_tensorrt.export.build import Progress, build_engine, profile_of
 from llama_pajamas_run_tensorrt.export.calibrator import BatchesOnDevice, make_calibrator
-from llama_pajamas_run_tensorrt.export.describe import description_of, vision_reading
+from llama_pajamas_run_tensorrt.export.describe import description_of, vision_reading, with_image_size
 from llama_pajamas_run_tensorrt.export.gate import Change, measure
-from llama_pajamas_run_tensorrt.export.graph import Surgery, prepare, source_checksum
+from llama_pajamas_run_tensorrt.export.graph import Surgery, describe, load, prepare, source_checksum
 from llama_pajamas_run_tensorrt.export.images import batches, read_images
 from llama_pajamas_run_tensorrt.export.layers import LayerDifference, compare_layers
-from llama_pajamas_run_tensorrt.export.options import DEFAULT_BATCH, BuildOptions
+from llama_pajamas_run_tensorrt.export.options import BuildOptions
 from llama_pajamas_run_tensorrt.export.quantize import quantized
 from llama_pajamas_run_tensorrt.export.reference import Reference
 from llama_pajamas_run_tensorrt.export.whisper import whisper_feeds
@@ -126,6 +126,7 @@ def export_model(
     several, into_file = len(graphs) > 1, output.suffix in _ENGINES
     if several and into_file:
         raise BadInput(f"{model} holds several graphs: the output has to be a folder.", param="output")
+    _check_names(model, graphs, options)
     work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent)
     targets = [output if into_file else output / f"{graph.stem}.engine" for graph in graphs]
     for target in targets:
@@ -150,10 +151,14 @@ class _Export:
 
     def run(self, graph: Path, target: Path) -> Made:
         table = differences(_sdk.version())
-        plain = prepare(graph, table, outputs=self.options.outputs, free_batch=self._frees)
+        plain = prepare(
+            graph, table, outputs=self.options.outputs, batch=self.options.batch, shapes=self.options.shapes
+        )
         speech = whisper_sizes(graph.parent) if graph.stem in _WHISPER else None
         reading = vision_reading(graph, plain) if speech is None else None
-        options = self._with_sizes(plain, reading) if speech is None else self._for_whisper(speech)
+        options = self.options if speech is None else self._for_whisper(speech)
+        if reading is not None:
+            options = with_image_size(options, plain.inputs, reading)
         if options.precision == "int8" and (reading is None or not self.pictures):
             raise BadInput(
                 "INT8 needs pictures to calibrate with." if reading else f"Nothing tells what pictures {graph} takes.",
@@ -187,11 +192,6 @@ class _Export:
         _move(part, target)
         return replace(made, engine=target)
 
-    @property
-    def _frees(self) -> bool:
-        batch = self.options.batch
-        return batch is not None and batch[0] != batch[2]
-
     def _for_whisper(self, sizes: Dimensions) -> BuildOptions:
         """The options, with the sizes that the speech room runs the graphs with."""
         if self.options.precision == "int8":
@@ -201,19 +201,6 @@ class _Export:
             batch=self.options.batch or whisper_batch(),
             dims={**whisper_dims(sizes), **self.options.dims},
         )
-
-    def _with_sizes(self, plain: Surgery, reading: Reading | None) -> BuildOptions:
-        """The options, with the model's own size of images where the graph leaves it free."""
-        if reading is None or reading.pixels.name in self.options.shapes:
-            return self.options
-        one = next(tensor for tensor in plain.inputs if tensor.name == reading.pixels.name)
-        if all(isinstance(size, int) for size in one.shape[1:]) or len(one.shape) != 4:
-            return self.options
-        spec = reading.spec
-        sizes = (spec.height, spec.width, 3) if reading.channels_last else (3, spec.height, spec.width)
-        rows = (one.shape[0],) * 3 if isinstance(one.shape[0], int) else self.options.batch or DEFAULT_BATCH
-        low, best, high = ((row, *sizes) for row in rows)
-        return replace(self.options, shapes={**self.options.shapes, one.name: (low, best, high)})
 
     def _in_precision(
         self, plain: Surgery, reading: Reading | None, options: BuildOptions, table: Differences
@@ -312,6 +299,21 @@ def _graphs(model: Path) -> list[Path]:
     if not found:
         raise BadInput(f"{model} holds no .onnx file.", param="model")
     return found
+
+
+def _check_names(model: Path, graphs: Sequence[Path], options: BuildOptions) -> None:
+    """See that every free size that was given is one of some graph.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if not options.dims:
+        return
+    names = {size for graph in graphs for one in describe(load(graph), (), {}).inputs for size in one.shape}
+    known = sorted(size for size in names if isinstance(size, str))
+    if unknown := [name for name in options.dims if name not in known]:
+        have = f"it has {', '.join(known)}" if known else "it leaves none free"
+        raise BadInput(f"{model} has no free size '{unknown[0]}'; {have}.", param="dim")
 
 
 def _check_place(output: Path) -> None:

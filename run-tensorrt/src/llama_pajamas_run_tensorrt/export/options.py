@@ -142,7 +142,8 @@ def parse_precision(text: str) -> Precision:
 
 def default_output(model: Path, precision: str) -> Path:
     """Where the engine goes where nothing is said: beside the current folder's other files, named after the model."""
+    model = model.absolute()
     name = model.name if model.is_dir() else model.stem
-    if name in ("model", "onnx") and model.absolute().parent.name:
-        name = model.absolute().parent.name
+    if name in ("model", "onnx") and model.parent.name:
+        name = model.parent.name
     return Path(f"{name}-{precision}" if model.is_dir() else f"{name}-{precision}.engine")
