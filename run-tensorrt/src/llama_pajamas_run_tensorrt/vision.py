@@ -186,8 +186,10 @@ class TensorRTVisionBackend(VisionBackend):
         if not self.loaded:
             return {}
         spec = self._reading.spec
+        texts = self._texts[0].memory if self._texts is not None else 0
         return {
             **self._session.details,
+            "memory": self._session.memory + texts,
             "input": [self._reading.batch or "batch", 3, spec.height, spec.width],
             "tasks": sorted(spec.tasks),
             "head": spec.head,
@@ -208,17 +210,22 @@ class TensorRTVisionBackend(VisionBackend):
             self._batcher.give_back(pipeline)
 
     def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> list[list[Detection]]:
-        self._ready()
         make = partial(self._detections, masks=masks)
-        jobs = [Job(image, options, masks, make) for image in images]
-        with self._session.device.current():
-            return self._batcher.run(jobs)
+        return self._worked_on([Job(image, options, masks, make) for image in images])
 
     def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
-        self._ready()
-        with self._session.device.current():
-            made: npt.NDArray[Any] = np.stack(self._batcher.run([Job(image) for image in images]))
+        made: npt.NDArray[Any] = np.stack(self._worked_on([Job(image) for image in images]))
         return made
+
+    def _worked_on(self, jobs: Sequence[Job]) -> list[Any]:
+        """The jobs' results. Runs on the caller's thread, so another may close the model meanwhile."""
+        self._ready()
+        try:
+            session, batcher = self._session, self._batcher
+        except AttributeError:
+            raise BadInput("The model was closed.") from None
+        with session.device.current():
+            return batcher.run(jobs)
 
     def _encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         assert self._texts is not None

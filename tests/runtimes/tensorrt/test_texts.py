@@ -73,7 +73,9 @@ def test_options_of_the_session_are_the_text_engines_too(stand_in):
     with TensorRTVisionBackend(EMBED, preprocess="cpu", precision="fp32", batch="1:2:4", graphs=False) as backend:
         for _ in range(3):
             backend.embed_text(TEXTS[:2])
-        assert backend._texts[0].details["graphs"] == "off"
+        texts = backend._texts[0]
+        assert texts.details["graphs"] == "off"
+        assert backend.details["memory"] == backend._session.memory + texts.memory
     assert stand_in.driver.launches == 0
 
 

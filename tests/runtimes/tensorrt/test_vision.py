@@ -342,6 +342,15 @@ def test_loading_again_and_again_leaves_nothing_behind(newest, tmp_path):
     assert (state.allocated, state.pinned, newest.driver.graphs) == (0, 0, 0)
 
 
+def test_a_request_that_meets_the_models_end_is_refused(newest, tmp_path, monkeypatch):
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    backend = opened(engine)
+    monkeypatch.setattr(backend, "_ready", lambda: None)  # it was ready when the request came
+    backend.close()
+    with pytest.raises(BadInput, match="The model was closed"):
+        backend.detect([Image(graphs.scene(top_left="red"))])
+
+
 def test_engines_of_ultralytics_tell_what_they_are(newest, tmp_path):
     engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), None)
     names = {str(index): colour for index, colour in enumerate(graphs.COLOURS)}
