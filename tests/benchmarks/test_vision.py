@@ -204,16 +204,9 @@ def test_the_backend_beside_its_engine(models, monkeypatch, tmp_path):
     install_kernels(made, monkeypatch)
     monkeypatch.setattr(tensorrt_vision, "_STAGED", 3)
     monkeypatch.setattr(tensorrt_vision, "_LEAST", 2)
+    absent, output = str(tmp_path / "absent.onnx"), str(tmp_path / "found.json")
     asked = [
-        *[
-            "tensorrt_vision.py",
-            "--models",
-            str(models),
-            "--only",
-            "yolov8n-96",
-            "--model",
-            str(tmp_path / "absent.onnx"),
-        ],
+        *["tensorrt_vision.py", "--models", str(models), "--only", "yolov8n-96", "--model", absent, "--output", output],
         *["--batch", "1:2:2", "--batches", "2", "--callers", "2", "--rounds", "2", "--seconds", "0.02"],
     ]
     monkeypatch.setattr(sys, "argv", asked)
