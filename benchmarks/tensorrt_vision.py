@@ -192,7 +192,7 @@ def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[s
         began = time.perf_counter()
         ask_many()
         note("backend_images_per_s", len(many) / (time.perf_counter() - began))
-        for name, value in together(ask, images, given.callers, max(given.seconds, 1.0)).items():
+        for name, value in together(ask, images, given.callers, 2 * given.seconds).items():
             note(f"coalesced_{name}", value)
     found["figures"] = {name: spread(values) for name, values in lines.items()}
     floor_ms = min(found["figures"][f"bare_{name}_ms"]["median"] for name in ("plain", "graph"))

@@ -21,7 +21,6 @@ class Differences:
         profile_sharing: several contexts share an optimization profile only where an engine was built with the preview
             feature PROFILE_SHARING_0806 (8.6; always so from 10 on).
         progress: a build reports its progress through IProgressMonitor (from 10 on).
-        int64: INT64 weights and inputs are kept (from 10 on; 8.6 casts them to INT32).
         opset: the newest ONNX opset that its parser reads.
         min_cuda: the oldest CUDA version that the driver has to serve for the packages of this series.
         min_capability: the oldest compute capability it runs on.
@@ -37,7 +36,6 @@ class Differences:
     calibrators: bool
     profile_sharing: bool
     progress: bool
-    int64: bool
     opset: int
     min_cuda: tuple[int, int]
     min_capability: tuple[int, int]
@@ -55,7 +53,6 @@ TABLE: dict[int, Differences] = {
         calibrators=True,
         profile_sharing=True,
         progress=False,
-        int64=False,
         opset=17,
         min_cuda=(12, 0),
         min_capability=(5, 0),
@@ -74,7 +71,6 @@ TABLE: dict[int, Differences] = {
         calibrators=True,
         profile_sharing=False,
         progress=True,
-        int64=True,
         opset=22,
         min_cuda=(13, 0),
         min_capability=(7, 5),
@@ -88,7 +84,6 @@ TABLE: dict[int, Differences] = {
         calibrators=False,
         profile_sharing=False,
         progress=True,
-        int64=True,
         opset=24,
         min_cuda=(13, 0),
         min_capability=(7, 5),

@@ -5,7 +5,7 @@ channel; in products of stacks of matrices, where TensorRT takes no scales by ch
 layers before the graph's outputs stay as they are: boxes and scores need more than 256 steps.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,7 +23,6 @@ def quantized(
     surgery: Surgery,
     feeds: Callable[[], Iterable[Feeds]],
     *,
-    keep: Sequence[str] = (),
     tell: Callable[[str, float | None], None] | None = None,
 ) -> Surgery:
     """The same graph with its convolutions and matrix products in INT8.
@@ -31,7 +30,6 @@ def quantized(
     Args:
         surgery: the graph, in FP32.
         feeds: gives the batches to calibrate with; called several times.
-        keep: names of layers that are left as they are, beside those before the outputs.
         tell: is told how far it is.
 
     Raises:
@@ -41,8 +39,7 @@ def quantized(
     gs = need("onnx_graphsurgeon")
     graph = gs.import_onnx(surgery.model)
     last = _last_layers(graph)
-    layers = [node for node in graph.nodes if _weights(node) is not None and node.name not in keep]
-    layers = [node for node in layers if id(node) not in last]
+    layers = [node for node in graph.nodes if _weights(node) is not None and id(node) not in last]
     if not layers:
         raise Unsupported("The graph has no layer with weights that INT8 could compute.", param="precision")
     names = list(dict.fromkeys(node.inputs[0].name for node in layers))
