@@ -99,15 +99,20 @@ def test_the_command_shows_both_columns_and_writes_the_record(tmp_path, capsys, 
 
 def test_without_the_command_line_and_without_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "Machine", lambda: Machine(Catalogue()))
+    fewer = tuple(replace(subject, batches=subject.batches[:2]) for subject in gpu.SUBJECTS)
+    monkeypatch.setattr(gpu, "SUBJECTS", fewer)
     path, written = tmp_path / "record.json", []
     assert gpu.main(["--json", str(path), "--only", "classify", "--seconds", "0.01"], written.append) == 0
     record = json.loads(path.read_text())
-    assert [line["what"] for line in record["lines"]] == [
-        "classify, batch 1",
-        "classify, batch 8",
-        "classify, batch 64",
-    ]
+    assert [line["what"] for line in record["lines"]] == ["classify, batch 1", "classify, batch 8"]
     assert all(line["cpu"]["unit"] == "images/s" for line in record["lines"])
-    assert len(written) == 3
+    assert len(written) == 2
     assert gpu.main(["--only", "nothing"], written.append) == 1
     assert written[-1].startswith("error: There is nothing called 'nothing'")
+
+
+def test_a_record_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "measure", lambda *_, **__: iter(()))
+    nowhere, written = str(tmp_path / "no" / "record.json"), []
+    assert gpu.main(["--json", nowhere], written.append) == 1
+    assert written == [f"error: {nowhere} cannot be written: No such file or directory.\n"]

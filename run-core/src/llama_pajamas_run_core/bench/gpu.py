@@ -22,6 +22,7 @@ from llama_pajamas_run_core.bench.models import SECONDS, SUBJECTS, Inputs, drawn
 from llama_pajamas_run_core.errors import BadInput, PajamasError
 from llama_pajamas_run_core.hardware.profiles import to_json
 from llama_pajamas_run_core.machine import Machine
+from llama_pajamas_run_core.types.tasks import Task
 
 _PACKAGES: Final = ("numpy", "onnxruntime", "tensorrt", "pycuda", "llama-cpp-python", "pywhispercpp")
 
@@ -61,7 +62,7 @@ def measure(
             if "copies" in wanted:
                 yield from copy_lines(device)
     if chosen := [subjects[name] for name in wanted if name in subjects]:
-        sound, heard = some_audio(machine, audio)
+        sound, heard = some_audio(machine, audio) if Task.STT in {subject.task for subject in chosen} else (None, "")
         most = max(max(subject.batches, default=1) for subject in chosen)
         inputs = Inputs(drawn_images(most), sound, heard, models or {}, engines or {})
         for subject in chosen:
@@ -161,7 +162,11 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
         return 1
     if given.json is not None:
         text = json.dumps(record(machine, lines, [parser.prog, *(arguments or sys.argv[1:])]), indent=2)
-        given.json.write_text(text + "\n", "utf-8")
+        try:
+            given.json.write_text(text + "\n", "utf-8")
+        except OSError as error:
+            write(f"error: {given.json} cannot be written: {error.strerror}.\n")
+            return 1
     return 1 if any(line.reached is False for line in lines) else 0
 
 

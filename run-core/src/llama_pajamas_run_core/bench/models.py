@@ -65,14 +65,14 @@ class Inputs:
 
     Attributes:
         images: pictures, as many as the largest batch has.
-        audio: what is transcribed.
+        audio: what is transcribed; None where nothing is.
         heard: where that came from, for people.
         models: for a subject's name, the model to measure; the task's default one otherwise.
         engines: for a subject's name, what the GPU's runtime loads in place of that model.
     """
 
     images: tuple[Image, ...]
-    audio: Audio
+    audio: Audio | None
     heard: str
     models: Mapping[str, str] = field(default_factory=dict)
     engines: Mapping[str, Path] = field(default_factory=dict)
@@ -151,8 +151,10 @@ def _measure(backend: Backend, inputs: Inputs, batch: int, seconds: float) -> Ca
 
     def hear() -> Figure:
         assert isinstance(backend, STTBackend)
-        taken = paced(lambda: backend.transcribe(inputs.audio), seconds=seconds)
-        return Figure.of([inputs.audio.duration / each for each in taken], "s of audio/s", f"{note}, {inputs.heard}")
+        audio = inputs.audio
+        assert audio is not None
+        taken = paced(lambda: backend.transcribe(audio), seconds=seconds)
+        return Figure.of([audio.duration / each for each in taken], "s of audio/s", f"{note}, {inputs.heard}")
 
     return hear if isinstance(backend, STTBackend) else look
 
