@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from llama_pajamas_starter.vision.scenes import COLOUR_NAMES, Scene, Thing, _generator, render
+from llama_pajamas_starter.vision.scenes import COLOUR_NAMES, Scene, Thing, generator, render
 from llama_pajamas_starter.vocabulary import OBJECTS, RELATIONS, plural, spoken
 
 #: What a caption can stand in; the first is the caption alone.
@@ -86,7 +86,7 @@ def captioned(seed: int, content: Content | None = None, size: int | None = None
         content: what to draw; by default the seed decides.
         size: width and height in pixels; by default the seed decides, 112 to 320, not always square.
     """
-    rng = _generator(seed, 2)
+    rng = generator(seed, 2)
     drawn = random_content(rng)
     content = drawn if content is None else content
     if size is None:

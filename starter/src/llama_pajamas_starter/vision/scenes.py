@@ -53,7 +53,8 @@ class Thing:
     half: float
 
 
-def _generator(seed: int, stream: int) -> np.random.Generator:
+def generator(seed: int, stream: int) -> np.random.Generator:
+    """What one picture is drawn with; each kind of picture has a stream of its own."""
     return np.random.default_rng([stream, seed])
 
 
@@ -221,7 +222,7 @@ def scene(seed: int, width: int | None = None, height: int | None = None) -> Sce
         width: in pixels; by default the seed decides, 224 to 640.
         height: in pixels; by default the seed decides.
     """
-    rng = _generator(seed, 0)
+    rng = generator(seed, 0)
     if width is None or height is None:
         longest = int(rng.integers(224, 641))
         shortest = int(longest * rng.choice([1.0, 0.75, 0.6667, 0.5625, rng.uniform(0.55, 1)]))
@@ -235,7 +236,7 @@ def scene(seed: int, width: int | None = None, height: int | None = None) -> Sce
 
 def single_object(seed: int, size: int | None = None) -> Scene:
     """A square image of one object, nearly filling it, perhaps cut a little at the edge."""
-    rng = _generator(seed, 1)
+    rng = generator(seed, 1)
     if size is None:
         size = int(rng.integers(80, 257))
     half = size * rng.uniform(0.27, 0.5)
@@ -250,7 +251,7 @@ def demo_scene(seed: int = 7, width: int = 480, height: int = 320) -> Scene:
 
     Seed 7, the default, shows what the READMEs show; its contents are the same on every machine.
     """
-    rng = _generator(seed, 3)
+    rng = generator(seed, 3)
     labels = rng.choice(len(OBJECTS), 3, replace=False)
     colours = rng.choice(len(COLOUR_NAMES), 3, replace=False)
     half = 0.26 * min(width / 2, height)
