@@ -18,23 +18,12 @@ from llama_pajamas_run_core.errors import BadInput, LoadError, Unsupported
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_coreml.description import TextDescription, VisionDescription, from_metadata
 from llama_pajamas_run_coreml.evaluate.evaluator import Evaluator
-from llama_pajamas_run_coreml.export import ExportOptions, Made, export
+from llama_pajamas_run_coreml.export import ExportOptions, export
 from llama_pajamas_run_coreml.export.options import parse_batches
 from llama_pajamas_run_coreml.interface import read_model
 from llama_pajamas_starter.catalogue import MODELS
 
 QUICK = ExportOptions(measure=False)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Starter models as packages, in float16, and what was said about each."""
-    folder = tmp_path_factory.mktemp("packages")
-    said: dict[str, list[Made]] = {
-        "classify": export(MODELS / "classify", folder / "classify.mlpackage", ExportOptions(compression="int8")),
-        "embed": export(MODELS / "embed", folder / "embed", QUICK),
-    }
-    return said
 
 
 def described(package: Path) -> Any:
@@ -52,9 +41,8 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-@pytest.mark.slow
-def test_the_detector(tmp_path):
-    (one,) = export(MODELS / "detect", tmp_path / "detect.mlpackage", QUICK)
+def test_the_detector(exported):
+    (one,) = exported("detect")
     about = described(one.path)
     pixels = np.random.default_rng(0).random((2, 3, 320, 320), dtype=np.float32)
 
@@ -73,8 +61,8 @@ def test_the_detector(tmp_path):
     np.testing.assert_allclose(given[:, 4:], expected[:, 4:], atol=0.02)
 
 
-def test_the_classifier_in_8_bits(made):
-    (one,) = made["classify"]
+def test_the_classifier_in_8_bits(exported):
+    (one,) = exported("classify", "int8", measure=True)
     about = described(one.path)
     pixels = np.random.default_rng(1).standard_normal((4, 3, 96, 96)).astype(np.float32)
 
@@ -92,8 +80,8 @@ def test_the_classifier_in_8_bits(made):
     assert one.change.cosine > 0.999
 
 
-def test_the_embedder_and_its_text_encoder(made):
-    image, text = made["embed"]
+def test_the_embedder_and_its_text_encoder(exported):
+    image, text = exported("embed")
     folder = image.path.parent
     pixels = np.random.default_rng(2).standard_normal((2, 3, 96, 96)).astype(np.float32)
     ids = np.random.default_rng(3).integers(1, 40, (2, 20))

@@ -3,20 +3,21 @@
 A few held-out pictures and sentences by default; ``-m slow`` takes hundreds, and all ways of storing the weights.
 """
 
+import shutil
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from llama_pajamas_run_core.types.audio import Audio
 from llama_pajamas_run_core.types.vision import Box, Detection, DetectOptions, Image
 from llama_pajamas_run_coreml import CoreMLSTTBackend, CoreMLVisionBackend
-from llama_pajamas_run_coreml.export import export
-from llama_pajamas_run_coreml.export.options import ExportOptions
 from llama_pajamas_run_coreml.verify import verify
 from llama_pajamas_run_coreml.verify.vision import detections, vectors
 from llama_pajamas_run_onnx import ONNXVisionBackend
 from llama_pajamas_starter.catalogue import MODELS, entries
-from llama_pajamas_starter.speech import hugging_face
-from llama_pajamas_starter.speech.checkpoint import Checkpoint
 from llama_pajamas_starter.speech.data import RATE, padded
 from llama_pajamas_starter.speech.evaluate import held_out
 from llama_pajamas_starter.speech.metrics import word_error_rate
@@ -24,26 +25,15 @@ from llama_pajamas_starter.vision.evaluate import retrieval_set
 from llama_pajamas_starter.vision.scenes import HELD_OUT_SEEDS, scene, single_object
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Exports a starter model once for each way of storing its weights."""
-    folder, known = tmp_path_factory.mktemp("starter"), {}
+@pytest.fixture
+def made(exported):
+    """The package of a starter model, or the folder of two."""
 
-    def make(name, compression="none", target="macos14"):
-        key = f"{name}-{compression}-{target}"
-        if key not in known:
-            source = MODELS / name
-            if name == "speech":
-                source = folder / "checkpoint"
-                if not source.exists():
-                    hugging_face.write(source, Checkpoint.load(MODELS / "speech"))
-            ends = "" if name in ("embed", "speech") else ".mlpackage"
-            known[key] = folder / f"{key}{ends}"
-            options = ExportOptions(target=target, compression=compression, measure=False)
-            export(source, known[key], options)
-        return known[key]
+    def path(name, compression="none", target="macos14"):
+        packages = [one.path for one in exported(name, compression, target)]
+        return packages[0] if len(packages) == 1 else packages[0].parent
 
-    return make
+    return path
 
 
 def pair(made, name, compression):
@@ -133,17 +123,26 @@ def test_the_speech_model_hears_the_same(made):
     check_speech(made, "none", 2, "macos15")
 
 
-def test_verifying_tells_a_package_from_anothers(made):
+def test_verifying_tells_a_package_from_anothers(made, tmp_path):
     findings = verify(made("classify"), MODELS / "classify")
     assert len(findings) == 2
     assert all(one.good for one in findings)
-    worse = verify(made("classify", "palette4"), MODELS / "classify")
+    other = Path(shutil.copytree(MODELS / "classify", tmp_path / "other")) / "model.onnx"
+    graph = onnx.load(other)
+    weights = max(graph.graph.initializer, key=lambda one: len(one.raw_data))
+    noise = np.random.default_rng(0).normal(1, 0.2, weights.dims)
+    weights.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(weights) * noise).astype("f"), weights.name))
+    onnx.save(graph, other)
+    worse = verify(made("classify"), other.parent)
     assert not worse[0].good
     assert "LESS THAN 0.999" in str(worse[0])
-    assert all(
-        one.good
-        for one in verify(made("speech", target="macos15"), made("speech", target="macos15").parent / "checkpoint")
-    )
+
+
+def test_verifying_speech(made):
+    package = made("speech", target="macos15")
+    findings = verify(package, package.parent / "checkpoint")
+    assert len(findings) == 5
+    assert [str(one) for one in findings if not one.good] == []
 
 
 @pytest.mark.apple

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -335,6 +336,7 @@ def _all_names(operation: Operation) -> Iterable[str]:
             yield from _all_names(inner)
 
 
+@cache
 def _same_family(dtype: np.dtype[Any], held: type[np.generic]) -> bool:
     return any(
         np.issubdtype(dtype, family) and np.issubdtype(held, family) for family in (np.floating, np.integer, np.bool_)

@@ -1,6 +1,7 @@
 """coremltools' builder of ML Programs, quietly: the one place of the export that names its inner modules."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 from llama_pajamas_run_coreml._sdk import coremltools
@@ -17,3 +18,25 @@ __all__ = ["Function", "Program", "Var", "ct", "get_new_symbol", "is_symbolic", 
 
 for module in (pass_pipeline, _post_training_quantization, _quantization_passes):
     module.tqdm = partial(module.tqdm, disable=True)  # a library draws no progress bars
+
+
+def _checked_once(apply: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """A pipeline of passes that checks the program at its end, not after each of its eighty passes too: that takes as
+    long as the passes do, and what is written is checked once more.
+    """
+
+    @wraps(apply)
+    def run(made: Any, passes: Any) -> None:
+        made.validate = lambda **_: None
+        try:
+            apply(made, passes)
+        finally:
+            del made.validate
+        made.validate()
+
+    return run
+
+
+pass_pipeline.PassPipelineManager.apply_pipeline = staticmethod(
+    _checked_once(pass_pipeline.PassPipelineManager.apply_pipeline)
+)

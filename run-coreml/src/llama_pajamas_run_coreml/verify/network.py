@@ -42,7 +42,7 @@ class WhisperNetwork:
         x = x.T + self._positions("encoder", sizes.n_audio_ctx)
         for index in range(sizes.n_audio_layer):
             name = f"encoder.layers.{index}"
-            x = x + self._attend(x, x, f"{name}.self_attn", sizes.n_audio_head)
+            x = x + self._attend(x, f"{name}.self_attn", sizes.n_audio_head)
             x = self._mlp(x, name)
         return self._norm(x, "encoder.layer_norm")
 
@@ -54,25 +54,39 @@ class WhisperNetwork:
             for part in ("k_proj", "v_proj")
         )
 
-    def decode(self, tokens: npt.NDArray[np.int32], audio: Floats, *, last: bool = False) -> Floats:
-        """The logits [n, n_vocab] behind each of some tokens [n], or [1, n_vocab] behind the last alone."""
+    def decode(self, tokens: npt.NDArray[np.int32], cross: tuple[Floats, Floats], *, last: bool = False) -> Floats:
+        """The logits [n, n_vocab] behind each of some tokens [n], or [1, n_vocab] behind the last alone.
+
+        Args:
+            tokens: the transcript so far.
+            cross: of the audio, as :meth:`cross` makes them.
+            last: whether only the last token's are wanted.
+        """
         sizes = self._sizes
         x = self._table[tokens] + self._positions("decoder", sizes.n_text_ctx)[: len(tokens)]
         mask = np.triu(np.full((len(tokens), len(tokens)), -np.inf, np.float32), 1)
         for index in range(sizes.n_text_layer):
             name = f"decoder.layers.{index}"
-            x = x + self._attend(x, x, f"{name}.self_attn", sizes.n_text_head, mask)
-            x = x + self._attend(x, audio, f"{name}.encoder_attn", sizes.n_text_head)
+            x = x + self._attend(x, f"{name}.self_attn", sizes.n_text_head, mask=mask)
+            heard = cross[0][index], cross[1][index]
+            x = x + self._attend(x, f"{name}.encoder_attn", sizes.n_text_head, heard)
             x = self._mlp(x, name)
         return self._norm(x[-1:] if last else x, "decoder.layer_norm") @ self._out.T
 
-    def _attend(self, x: Floats, other: Floats, name: str, heads: int, mask: Floats | None = None) -> Floats:
-        """Attention of ``x`` to ``other``; to itself where they are the same. Normalized before, as Whisper does."""
+    def _attend(
+        self,
+        x: Floats,
+        name: str,
+        heads: int,
+        seen: tuple[Floats, Floats] | None = None,
+        *,
+        mask: Floats | None = None,
+    ) -> Floats:
+        """Attention of ``x`` to keys and values, or to itself. Normalized before, as Whisper does."""
         normed = self._norm(x, f"{name}_layer_norm")
-        seen = normed if other is x else other
-        query, key, value = (
-            self._heads(self._linear(source, f"{name}.{part}"), heads)
-            for part, source in (("q_proj", normed), ("k_proj", seen), ("v_proj", seen))
+        query = self._heads(self._linear(normed, f"{name}.q_proj"), heads)
+        key, value = seen or tuple(
+            self._heads(self._linear(normed, f"{name}.{part}"), heads) for part in ("k_proj", "v_proj")
         )
         scores = query @ key.transpose(0, 2, 1) / math.sqrt(query.shape[-1])
         weights = normalized_exponentials((scores if mask is None else scores + mask).astype(np.float32))

@@ -53,13 +53,13 @@ def _compared(
     if checkpoint.sizes != model.sizes:
         raise BadInput(f"{source} is another model than the package: {checkpoint.sizes}.", param="against")
     network = WhisperNetwork(checkpoint)
-    audio = network.encode(mel)
+    cross = network.cross(network.encode(mel))
     findings = [
         Finding(f"cosine of the audio's {name}", cosine(expected, heard[f"cross_{name}"]), COSINE)
-        for name, expected in zip(("keys", "values"), network.cross(audio), strict=True)
+        for name, expected in zip(("keys", "values"), cross, strict=True)
     ]
-    tokens = _greedy(network, audio, Vocabulary.of(model.sizes.n_vocab))
-    expected = network.decode(tokens, audio)
+    tokens = _greedy(network, cross, Vocabulary.of(model.sizes.n_vocab))
+    expected = network.decode(tokens, cross)
     transcript = model.start(heard)
     given = np.concatenate([model.step(transcript, tokens[None, at : at + 1]) for at in range(len(tokens))])
     together = model.step(model.start(heard), tokens[None])[0]
@@ -72,10 +72,12 @@ def _compared(
     ]
 
 
-def _greedy(network: "WhisperNetwork", audio: npt.NDArray[np.float32], vocabulary: Vocabulary) -> npt.NDArray[np.int32]:
+def _greedy(
+    network: "WhisperNetwork", cross: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], vocabulary: Vocabulary
+) -> npt.NDArray[np.int32]:
     """The tokens that the source itself would say, text alone."""
     tokens = [*vocabulary.opening("en", translate=False), vocabulary.no_times]
     for _ in range(_TOKENS - len(tokens)):
-        logits = network.decode(np.array(tokens, np.int32), audio, last=True)[0]
+        logits = network.decode(np.array(tokens, np.int32), cross, last=True)[0]
         tokens.append(int(logits[: vocabulary.end].argmax()))
     return np.array(tokens, np.int32)
