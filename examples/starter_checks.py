@@ -22,7 +22,7 @@ STAR = HERE / "star.png"
 
 QUESTION = "What is twenty-three plus nineteen?"
 ANSWER = "Twenty-three plus nineteen is forty-two."
-#: A voice that the speech model was not trained on.
+#: A voice of eSpeak NG that the speech model was not trained on.
 STRANGER = "en-gb-x-gbclan"
 SENTENCES = "Turn off the light in the kitchen. I see two cars and a house. It is half past three."
 
@@ -303,7 +303,7 @@ class Checks:
         def transcribe() -> str:
             if not self.long:
                 self.long = self.client.audio.speech.create(
-                    model="system-voice", voice=STRANGER, input=SENTENCES, response_format="wav"
+                    model="system-voice", voice=self._stranger(), input=SENTENCES, response_format="wav"
                 ).content
             extra: dict[str, Any] = {"timestamp_granularities": ["word"]} if format == "verbose_json" else {}
             heard: Any = self.client.audio.transcriptions.create(
@@ -325,10 +325,15 @@ class Checks:
 
         return transcribe
 
+    def _stranger(self) -> str:
+        """A voice that asks; a Mac speaks with others."""
+        voices = self.http.get("/v1/audio/voices", params={"model": "system-voice"}).json()["data"]
+        return STRANGER if STRANGER in {voice["id"] for voice in voices} else "alloy"
+
     def _asked(self) -> bytes:
         if not self.question:
             self.question = self.client.audio.speech.create(
-                model="system-voice", voice=STRANGER, input=QUESTION, response_format="flac"
+                model="system-voice", voice=self._stranger(), input=QUESTION, response_format="flac"
             ).content
         return self.question
 
