@@ -1,8 +1,10 @@
 """The vision kernels on a GPU: loaded, and put on a stream."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +132,25 @@ class VisionKernels:
         function = self._module.get_function(name)
         function.prepare(parameters)
         return function
+
+
+_loaded: WeakKeyDictionary[GPU, VisionKernels] = WeakKeyDictionary()
+_loading = threading.Lock()
+
+
+def vision_kernels(device: GPU) -> VisionKernels:
+    """The kernels of a GPU, which has to be current; loaded once for all models.
+
+    They stay: PyCUDA unloads a module only in the thread that its context was taken in.
+
+    Raises:
+        MissingDependency, LoadError: as :class:`VisionKernels`.
+    """
+    with _loading:
+        kernels = _loaded.get(device)
+        if kernels is None:
+            kernels = _loaded[device] = VisionKernels(device)
+        return kernels
 
 
 def _kind(dtype: npt.DTypeLike) -> str:

@@ -250,19 +250,26 @@ class Lane:
             InferenceError: the work that was waited for failed.
         """
         with _sdk.mapped(InferenceError, f"{self.session.path.name} failed", self.session.log):
-            staged = {}
-            for name, array in arrays.items():
-                if isinstance(array, np.ndarray):  # an output in the host's memory
-                    staged[name] = array
-                    continue
-                block = self._pinned.take(array.nbytes)
-                view = block.handle[: array.nbytes].view(array.dtype).reshape(array.shape)
-                if array.nbytes:
-                    _sdk.cuda.memcpy_dtoh_async(view, array.address, self.stream)
-                staged[name] = (block, view)
-            self.stream.synchronize()
-            return {name: held.copy() if isinstance(held, np.ndarray) else held[1].copy()
-                    for name, held in staged.items()}  # fmt: skip
+            try:
+                return self._brought(arrays)
+            except BaseException:
+                self.stream.synchronize()  # copies that were begun still write to memory that is lent again now
+                raise
+
+    def _brought(self, arrays: Mapping[str, DeviceArray]) -> dict[str, npt.NDArray[Any]]:
+        staged: dict[str, Any] = {}
+        for name, array in arrays.items():
+            if isinstance(array, np.ndarray):  # an output in the host's memory
+                staged[name] = array
+                continue
+            block = self._pinned.take(array.nbytes)
+            view = block.handle[: array.nbytes].view(array.dtype).reshape(array.shape)
+            staged[name] = (block, view)
+            if array.nbytes:
+                _sdk.cuda.memcpy_dtoh_async(view, array.address, self.stream)
+        self.stream.synchronize()
+        return {name: held.copy() if isinstance(held, np.ndarray) else held[1].copy()
+                for name, held in staged.items()}  # fmt: skip
 
     def synchronize(self) -> None:
         """Wait until all work of the lane is done.

@@ -19,7 +19,7 @@ from llama_pajamas_run_core.hardware.limits import usable_processors
 from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image, VisionSpec
 from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._copying import Copiers
-from llama_pajamas_run_tensorrt._kernels import VisionKernels
+from llama_pajamas_run_tensorrt._kernels import vision_kernels
 from llama_pajamas_run_tensorrt._pipeline import Job, Pipeline
 from llama_pajamas_run_tensorrt._session import Session
 from llama_pajamas_run_tensorrt._versions import differences
@@ -124,7 +124,7 @@ class TensorRTVisionBackend(VisionBackend):
         self._where = "cpu"
         if where != "cpu":
             try:
-                kernels = VisionKernels(session.device)
+                kernels = vision_kernels(session.device)
                 self._where = "gpu"
             except (MissingDependency, LoadError) as error:
                 if where == "gpu":

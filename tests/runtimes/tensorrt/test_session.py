@@ -350,6 +350,28 @@ def test_memory_that_runs_out_ends_one_call_and_not_the_session(session_class, e
         assert session.infer({"images": pictures(8)})["output0"].shape == (8, 7, 64)
 
 
+def test_what_is_brought_to_the_host_is_there_before_its_memory_is_lent_again(
+    session_class, engine, stand_in, monkeypatch
+):
+    """Also where bringing it fails half way: copies that were begun still write."""
+    with session_class(engine) as session, session.lane() as lane:
+        one, other = lane.zeros((8,), np.float32), lane.zeros((8,), np.float32)
+        order, take = [], lane._pinned.take
+        back, wait = stand_in.cuda.memcpy_dtoh_async, stand_in.cuda.Stream.synchronize
+        monkeypatch.setattr(stand_in.cuda, "memcpy_dtoh_async", lambda *given: order.append("copy") or back(*given))
+        monkeypatch.setattr(stand_in.cuda.Stream, "synchronize", lambda stream: order.append("wait") or wait(stream))
+
+        def full(size):
+            if order:
+                raise OutOfMemory("no pinned memory")
+            return take(size)
+
+        monkeypatch.setattr(lane._pinned, "take", full)
+        with pytest.raises(OutOfMemory, match="no pinned memory"):
+            lane.download_all({"one": one, "other": other})
+        assert order == ["copy", "wait"]
+
+
 def test_what_tensorrt_said_before_is_not_told_of_a_later_error(session_class, engine, stand_in, monkeypatch):
     """It speaks of errors, as of memory, also where it then finds another way."""
     from llama_pajamas_run_tensorrt import _sdk

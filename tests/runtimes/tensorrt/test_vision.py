@@ -331,8 +331,10 @@ def test_one_request_fails_and_the_others_do_not(newest, tmp_path):
         assert backend.detect([good]) == expected
 
 
-def test_loading_again_and_again_leaves_nothing_behind(newest, tmp_path):
+def test_loading_again_and_again_leaves_nothing_behind(newest, tmp_path, monkeypatch):
     engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    modules, load = [], newest.cuda.module_from_buffer
+    monkeypatch.setattr(newest.cuda, "module_from_buffer", lambda binary: modules.append(binary) or load(binary))
     backend = opened(engine)
     for _ in range(6):
         assert len(backend.detect([Image(graphs.scene(top_left="red"))] * 9)) == 9
@@ -340,6 +342,7 @@ def test_loading_again_and_again_leaves_nothing_behind(newest, tmp_path):
     backend.close()
     state = newest.cuda.state
     assert (state.allocated, state.pinned, newest.driver.graphs) == (0, 0, 0)
+    assert len(modules) == 1  # PyCUDA frees none that was loaded in another thread
 
 
 def test_a_request_that_meets_the_models_end_is_refused(newest, tmp_path, monkeypatch):
