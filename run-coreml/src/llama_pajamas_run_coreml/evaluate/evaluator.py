@@ -247,7 +247,7 @@ class Evaluator:
                 f"{self._place(operation)} made {list(value.shape)} where {kind} is declared for {declared.name}."
             )
         held = HELD.get(kind.dtype)
-        if held is None or not _same_family(value.dtype, held):
+        if held is None or not _same_family(value.dtype, np.dtype(held)):
             raise InferenceError(
                 f"{self._place(operation)} made {value.dtype} where {kind} is declared for {declared.name}."
             )
@@ -337,7 +337,7 @@ def _all_names(operation: Operation) -> Iterable[str]:
 
 
 @cache
-def _same_family(dtype: np.dtype[Any], held: type[np.generic]) -> bool:
+def _same_family(dtype: np.dtype[Any], held: np.dtype[Any]) -> bool:
     return any(
         np.issubdtype(dtype, family) and np.issubdtype(held, family) for family in (np.floating, np.integer, np.bool_)
     )
@@ -349,7 +349,7 @@ def _taken(name: str, given: Any, kind: TensorType, described: Feature | None) -
     if described is not None and described.dtype == "image":
         array = _picture(name, array, described)
     held = HELD.get(kind.dtype, np.float32)
-    if not _same_family(array.dtype, held):
+    if not _same_family(array.dtype, np.dtype(held)):
         raise BadInput(f"The input '{name}' is {array.dtype}, where {kind} is expected.")
     if not kind.fits(array.shape) or (described is not None and not _allowed(array.shape, described)):
         raise BadInput(f"The input '{name}' has the shape {list(array.shape)}, where {kind} is expected.")
