@@ -125,6 +125,21 @@ def test_a_batch_with_several_tokens_to_begin_with():
     assert model.batches == [2]
 
 
+def test_a_window_whose_language_was_asked_for_is_not_encoded_again():
+    model = Reciter(GERMAN, language=2)
+    whisper, said, other = Whisper(model), babble(2.0).samples, babble(2.5).samples
+    for _ in range(2):
+        assert whisper.detect_language(said) == "de"
+    assert model.batches == [1]
+    (heard,) = whisper.listen([said.copy()], TranscribeOptions(language="de", word_times=True))
+    assert model.batches == [1]
+    assert [heard] == whisper.listen([said], TranscribeOptions(language="de", word_times=True))
+    assert model.batches == [1, 1]  # it is kept for the next question alone
+    whisper.detect_language(said)
+    whisper.listen([other], TranscribeOptions(language="de"))
+    assert model.batches == [1, 1, 1, 1]
+
+
 def test_only_doubtful_windows_are_asked_again():
     """The second window of three is doubtful until the third temperature."""
 

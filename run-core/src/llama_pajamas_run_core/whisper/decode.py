@@ -77,6 +77,7 @@ class Whisper:
     def __init__(self, model: WhisperModel, *, short_context: bool = False) -> None:
         self.model, self.vocabulary = model, Vocabulary.of(model.sizes.n_vocab)
         self._short = short_context and model.flexible
+        self._asked: tuple[Samples, Any] | None = None  # whose language was asked for, and what it is encoded as
         self._rules = Rules(self.vocabulary, model.sizes.n_vocab)
 
     @property
@@ -116,10 +117,15 @@ class Whisper:
     def detect_language(self, samples: Samples) -> str:
         """The language of a window."""
         languages: list[str | None] = [None]
-        self._detect(self._encode([samples]), [0], languages)
+        audio = self._encode([samples])
+        self._detect(audio, [0], languages)
+        self._asked = samples, audio
         return languages[0] or "en"
 
     def _encode(self, windows: Sequence[Samples]) -> Any:
+        asked, self._asked = self._asked, None
+        if asked is not None and len(windows) == 1 and np.array_equal(asked[0], windows[0]):
+            return asked[1]  # who asks for the language is about to transcribe
         pad_to = N_SAMPLES
         if self._short:
             positions = -(-max(map(len, windows)) // (2 * HOP)) + _MARGIN
