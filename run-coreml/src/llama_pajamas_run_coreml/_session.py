@@ -61,7 +61,7 @@ class Engine(Protocol):
     def compile(self, package: Path, target: Path) -> None:
         """Compile a package into a folder that does not exist yet."""
 
-    def open(self, model: Path, units: str, function: str | None) -> Predictor:
+    def open(self, model: Path, units: str) -> Predictor:
         """Load a compiled model."""
 
 
@@ -75,11 +75,11 @@ class CoreML:
     def compile(self, package: Path, target: Path) -> None:
         coremltools().models.utils.compile_model(str(package), str(target))
 
-    def open(self, model: Path, units: str, function: str | None) -> Predictor:
+    def open(self, model: Path, units: str) -> Predictor:
         package = coremltools()
         chosen = package.ComputeUnit[units.upper()]
         features = {one.name: one for one in read_model(model).interfaces["main"].inputs}
-        return _Loaded(package.models.CompiledMLModel(str(model), chosen, function or ""), features)
+        return _Loaded(package.models.CompiledMLModel(str(model), chosen), features)
 
 
 class _Loaded:
@@ -121,7 +121,6 @@ class Session:
             computes what the package says on any system, slowly. None is "all".
         quick_start: whether CPU and GPU serve until the Neural Engine is ready. None does so where the model is new to
             this Mac and the Neural Engine is asked for.
-        function: which of the package's functions to run; None is its default.
 
     Raises:
         BadInput: there is no such model, or no such compute units.
@@ -136,7 +135,6 @@ class Session:
         *,
         compute_units: str | None = None,
         quick_start: bool | None = None,
-        function: str | None = None,
     ) -> None:
         units = compute_units or COMPUTE_UNITS[0]
         if units not in COMPUTE_UNITS:
@@ -145,14 +143,14 @@ class Session:
                 hint=f"There are: {', '.join(COMPUTE_UNITS)}.",
                 param="compute_units",
             )
-        self.path, self._asked, self._function = path, units, function
+        self.path, self._asked = path, units
         self._lock, self._closed = threading.Lock(), False
         self._failure: str | None = None
         self._waiting: threading.Thread | None = None
         if units == REFERENCE:
             from llama_pajamas_run_coreml.evaluate.evaluator import Evaluator
 
-            evaluator = Evaluator(path, function)
+            evaluator = Evaluator(path)
             self.interface: Interface = evaluator.interface
             self.metadata = evaluator.package.metadata
             self._predictor: Predictor = evaluator
@@ -160,7 +158,7 @@ class Session:
             return
         engine = _engine()
         about = read_model(path)
-        self.interface, self.metadata = about.interfaces[function or about.default], about.metadata
+        self.interface, self.metadata = about.interfaces[about.default], about.metadata
         self._open(engine, about.compiled, quick_start)
 
     @property
@@ -242,13 +240,13 @@ class Session:
         self._now = _MEANWHILE if wanted and self._asked in _WITH_NEURAL_ENGINE else self._asked
         with _mapped(LoadError, f"{self.path} could not be loaded"):
             try:
-                self._predictor = engine.open(model, self._now, self._function)
+                self._predictor = engine.open(model, self._now)
             except Exception:
                 if compiled or new:
                     raise
                 logger.warning("%s: the compiled model in the cache cannot be used and is made again", self.path.name)
                 model = models.again(self.path)
-                self._predictor = engine.open(model, self._now, self._function)
+                self._predictor = engine.open(model, self._now)
         if self._now != self._asked:
             self._waiting = threading.Thread(
                 target=self._prepare, args=(engine, models, model), name=f"coreml-prepare-{self.path.stem}", daemon=True
@@ -262,7 +260,7 @@ class Session:
         logger.info("%s: CPU and GPU serve while the Neural Engine prepares itself", self.path.name)
         started = time.monotonic()
         try:
-            better = engine.open(model, self._asked, self._function)
+            better = engine.open(model, self._asked)
             if not self.interface.states:
                 better.predict(_zeros(self.interface))
         except Exception as error:  # whatever it is, CPU and GPU go on

@@ -34,13 +34,13 @@ class StandIn:
         self.compiled.append(package)
         shutil.copytree(package, target / "package.mlpackage")
 
-    def open(self, model, units, function):
+    def open(self, model, units):
         if units != "cpu_and_gpu":
             assert self.gate.wait(20)
         if self.fails == units:
             raise RuntimeError("E5RT: the Neural Engine refuses")
         self.opened.append((model, units))
-        return Evaluator(model / "package.mlpackage", function)
+        return Evaluator(model / "package.mlpackage")
 
 
 @pytest.fixture
