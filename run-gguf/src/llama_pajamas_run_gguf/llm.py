@@ -29,7 +29,7 @@ from llama_pajamas_run_gguf.engine.draft_model import ModelDrafter
 from llama_pajamas_run_gguf.engine.embedder import Embedder
 from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
-from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
+from llama_pajamas_run_gguf.engine.settings import defaults_of
 from llama_pajamas_run_gguf.engine.shelf import Shelf
 from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.engine.speculation import MAX_DRAFT, LookupDrafter, Speculator
@@ -139,7 +139,7 @@ class GGUFLLMBackend(LLMBackend):
         self._shelf_bytes = limit if asked.prompt_cache_mib is None else asked.prompt_cache_mib * 2**20
         self._device = "gpu" if llama_cpp.llama_supports_gpu_offload() and plan.gpu_layers else "cpu"
         self._tokenizer = Tokenizer(session.vocab, plan.context)
-        self._defaults = SamplingDefaults.of(session.metadata)
+        self._defaults = defaults_of(session.metadata)
         self._template = template_of(session, self._tokenizer, asked.chat_template)
         self._description = metadata.description(session.model)
         self._embedder = Embedder(session, self._tokenizer, limit=plan.context, threads=plan.settings.threads)
@@ -314,7 +314,7 @@ class GGUFLLMBackend(LLMBackend):
                 generation,
                 prompt,
                 Output(generation, self._tokenizer, plan),
-                SamplingSettings.resolve(options, self._defaults),
+                self._defaults.resolve(options),
                 limit=self._context_length,
                 max_tokens=options.max_tokens,
                 priority=options.priority,

@@ -1,11 +1,12 @@
 """How a GGUF language model is loaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Self
 
 from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_core.language.options import read_options
 from llama_pajamas_run_gguf._session import KV_TYPES
 
 
@@ -64,22 +65,8 @@ class LoadOptions:
         Raises:
             BadInput: there is no such option, or a value is out of range.
         """
-        known = [known.name for known in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise BadInput(f"There is no load option {name!r}; there are {', '.join(known)}.", param=name)
-        made = cls(**options)
-        for name in ("n_ctx", "n_lanes", "n_threads", "n_batch", "kv_cells"):
-            value = getattr(made, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise BadInput(f"{name} must be a whole number of at least 1, not {value!r}.", param=name)
-        if made.prompt_cache_mib is not None and (
-            not isinstance(made.prompt_cache_mib, int) or made.prompt_cache_mib < 0
-        ):
-            raise BadInput(
-                f"prompt_cache_mib must be a whole number of at least 0, not {made.prompt_cache_mib!r}.",
-                param="prompt_cache_mib",
-            )
+        least = dict.fromkeys(("n_ctx", "n_lanes", "n_threads", "n_batch", "kv_cells"), 1)
+        made = read_options(cls, options, {**least, "prompt_cache_mib": 0})
         if made.kv_type is not None and made.kv_type not in KV_TYPES:
             raise BadInput(f"kv_type is one of {', '.join(KV_TYPES)}, not {made.kv_type!r}.", param="kv_type")
         if made.speculation not in (None, "off", "lookup"):

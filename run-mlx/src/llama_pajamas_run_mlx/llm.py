@@ -28,7 +28,7 @@ from llama_pajamas_run_mlx.engine.embedder import Embedder, find_backbone, pooli
 from llama_pajamas_run_mlx.engine.engine import Engine
 from llama_pajamas_run_mlx.engine.quantized_cache import cache_maker
 from llama_pajamas_run_mlx.engine.request import Request
-from llama_pajamas_run_mlx.engine.sampling import SamplingSettings
+from llama_pajamas_run_mlx.engine.sampling import defaults_of
 from llama_pajamas_run_mlx.options import LoadOptions
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
@@ -101,7 +101,7 @@ class MLXLLMBackend(LLMBackend):
         self._context_length, self._lanes = context_length, lanes
         self._tokenizer, self._templates, self._adapters = tokenizer, templates, adapters
         self._embedder, self._engine = embedder, engine
-        self._defaults = SamplingSettings.of_model(_generation_config(path))
+        self._defaults = defaults_of(_generation_config(path))
         self._facts = {**_facts(model, config), "kv_bits": bits}
 
     def _unload(self) -> None:

@@ -1,11 +1,12 @@
 """How an MLX language model is loaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Final, Self
 
 from llama_pajamas_run_core.errors import BadInput
+from llama_pajamas_run_core.language.options import read_options
 from llama_pajamas_run_mlx._session import DTYPES
 
 #: How small the numbers in the cache of keys and values can be.
@@ -25,8 +26,8 @@ class LoadOptions:
             float32 for quantized weights on a CPU, which is slow in 16 bits.
         kv_bits: bits of each number in the cache of keys and values: 4 or 8, smaller and a little less exact; None for
             what is computed in. Caches that do not grow (of layers that see a window) stay as they are.
-        prompt_cache_mb: megabytes of keys and values kept of conversations that have ended, so that their next turn
-            need not be read from the beginning; None for 512, 0 for none.
+        prompt_cache_mb: MiB of keys and values kept of conversations that have ended, so that their next turn need not
+            be read from the beginning; None for 512, 0 for none.
         chat_template: a Jinja template instead of the model's own.
         adapter: folder of an adapter made by mlx-lm, LoRA, DoRA or whole layers, applied to all requests.
         adapters: LoRA adapters that requests choose by name (``adapter="NAME"``): name -> folder, made by mlx-lm or by
@@ -50,19 +51,9 @@ class LoadOptions:
         Raises:
             BadInput: there is no such option, or a value is out of range.
         """
-        known = [known.name for known in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise BadInput(f"There is no load option {name!r}; there are {', '.join(known)}.", param=name)
-        made = cls(**options)
-        for name, least in (("n_ctx", 1), ("n_lanes", 1), ("n_batch", 1), ("prompt_cache_mb", 0)):
-            value = getattr(made, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise BadInput(f"{name} must be a whole number of at least {least}, not {value!r}.", param=name)
+        made = read_options(cls, options, {"n_ctx": 1, "n_lanes": 1, "n_batch": 1, "prompt_cache_mb": 0})
         if made.kv_bits is not None and made.kv_bits not in KV_BITS:
             raise BadInput(f"kv_bits is one of {', '.join(map(str, KV_BITS))}, not {made.kv_bits!r}.", param="kv_bits")
         if made.dtype is not None and made.dtype not in DTYPES:
             raise BadInput(f"dtype is one of {', '.join(DTYPES)}, not {made.dtype!r}.", param="dtype")
-        if not isinstance(made.adapters, Mapping):
-            raise BadInput(f"adapters maps names to folders, and is not {made.adapters!r}.", param="adapters")
         return made

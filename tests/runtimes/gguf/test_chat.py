@@ -149,14 +149,14 @@ def test_free_answers_begin_no_calls() -> None:
 
 
 def test_a_grammar_takes_up_what_is_written_already(load) -> None:
+    from llama_pajamas_run_core.language.sampling import SamplingSettings
     from llama_pajamas_run_core.types.chat import GenerationOptions
     from llama_pajamas_run_gguf.engine.sampling import Sampler
-    from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
 
     backend = load()
 
     def run() -> tuple[bool, bool]:
-        settings = SamplingSettings.resolve(GenerationOptions(temperature=0.0), SamplingDefaults())
+        settings = SamplingSettings().resolve(GenerationOptions(temperature=0.0))
         sampler = Sampler(settings, tokenizer=backend._tokenizer, prompt=(), context=16, vocab=backend._session.vocab)
         grammar, _ = plan(ToolStyle.HERMES, choice="auto").trigger.push("<tool_call>")
         sampler.constrain(grammar, '\n{"name": "get_w')

@@ -288,11 +288,11 @@ def test_a_grammar_without_a_way_on_is_an_error(load) -> None:
 def _starve(backend) -> None:
     import numpy as np
 
+    from llama_pajamas_run_core.language.sampling import SamplingSettings
     from llama_pajamas_run_core.types.chat import GenerationOptions
     from llama_pajamas_run_gguf.engine.sampling import Sampler
-    from llama_pajamas_run_gguf.engine.settings import SamplingDefaults, SamplingSettings
 
-    settings = SamplingSettings.resolve(GenerationOptions(temperature=0.0), SamplingDefaults())
+    settings = SamplingSettings().resolve(GenerationOptions(temperature=0.0))
     sampler = Sampler(settings, tokenizer=backend._tokenizer, prompt=(), context=16, vocab=backend._session.vocab)
     sampler.constrain('root ::= "{}"\n')
     try:

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_pajamas_run_core.errors import BadInput, InferenceError
+from llama_pajamas_run_core.language.sampling import SamplingSettings
 from llama_pajamas_run_gguf import _quick
-from llama_pajamas_run_gguf.engine.settings import SamplingSettings
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
+#: llama.cpp's seed that means "a random one".
+_RANDOM_SEED = 0xFFFFFFFF
 #: ``llama_token_data``: token id, logit, probability.
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
@@ -170,7 +172,8 @@ class Sampler:
         if settings.min_p > 0:
             self._add(llama_cpp.llama_sampler_init_min_p(settings.min_p, 1))
         self._add(llama_cpp.llama_sampler_init_temp(settings.temperature))
-        self._add(llama_cpp.llama_sampler_init_dist(settings.seed))
+        seed = settings.seed & 0xFFFFFFFF
+        self._add(llama_cpp.llama_sampler_init_dist(0 if seed == _RANDOM_SEED else seed))
 
     def constrain(self, text: str | None, begun: str = "") -> None:
         """From now on follow a grammar, or none.

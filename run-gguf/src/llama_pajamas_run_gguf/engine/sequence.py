@@ -8,11 +8,11 @@ from typing import Any
 from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.language.calls import Trigger
 from llama_pajamas_run_core.language.output import Output
+from llama_pajamas_run_core.language.sampling import SamplingSettings
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob, Usage
 from llama_pajamas_run_gguf.engine.adapters import Adapter
 from llama_pajamas_run_gguf.engine.cache import Slot
 from llama_pajamas_run_gguf.engine.sampling import Sampler
-from llama_pajamas_run_gguf.engine.settings import SamplingSettings
 from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 

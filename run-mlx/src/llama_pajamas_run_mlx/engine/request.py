@@ -10,9 +10,10 @@ from llama_pajamas_run_core.backends.generation import Generation
 from llama_pajamas_run_core.language.logprobs import logprob
 from llama_pajamas_run_core.language.output import Output
 from llama_pajamas_run_core.language.plan import AnswerPlan
+from llama_pajamas_run_core.language.sampling import SamplingSettings
 from llama_pajamas_run_core.types.chat import FinishReason, GenerationOptions, TokenLogprob, Usage
 from llama_pajamas_run_mlx.engine.adapters import Adapter
-from llama_pajamas_run_mlx.engine.sampling import Sampler, SamplingSettings, Steering, greedy
+from llama_pajamas_run_mlx.engine.sampling import Sampler, Steering, greedy
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
 _arrivals = itertools.count()

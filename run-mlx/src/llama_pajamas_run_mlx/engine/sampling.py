@@ -2,12 +2,10 @@
 
 import logging
 import math
-import random
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -17,81 +15,26 @@ from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 from llama_pajamas_run_core.errors import InferenceError
 from llama_pajamas_run_core.language.output import TokenText
 from llama_pajamas_run_core.language.plan import AnswerPlan
-from llama_pajamas_run_core.types.chat import GenerationOptions
+from llama_pajamas_run_core.language.sampling import SamplingSettings
 from llama_pajamas_run_mlx._session import number
 from llama_pajamas_run_mlx.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class SamplingSettings:
-    """Everything that decides which token comes next. The defaults apply where neither request nor model say anything.
-
-    Attributes:
-        temperature: 0 is greedy.
-        top_k: only the k likeliest tokens; 0 switches it off.
-        top_p: nucleus sampling; 1 switches it off.
-        min_p: least probability relative to the likeliest; 0 switches it off.
-        repeat_penalty: divides the logits of recent tokens, of the prompt too; 1 switches it off.
-        repeat_window: how many recent tokens.
-        presence_penalty: subtracted once from the logits of tokens in the answer.
-        frequency_penalty: subtracted for each time a token is in the answer.
-        seed: of the random numbers.
-        logit_bias: added to the logits of tokens.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    repeat_window: int = 64
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    seed: int = 0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-
-    @classmethod
-    def of_model(cls, config: Mapping[str, Any]) -> Self:
-        """What a model's ``generation_config.json`` wants."""
-        names = {"temperature": float, "top_k": int, "top_p": float, "min_p": float}
-        found: dict[str, Any] = {}
-        for name, kind in (*names.items(), ("repetition_penalty", float)):
-            value = config.get(name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-                found[name] = kind(value)
-        if penalty := found.pop("repetition_penalty", 0.0):  # nothing can be divided by 0
-            found["repeat_penalty"] = penalty
-        if config.get("do_sample") is False:
-            found["temperature"] = 0.0
-        return cls(**found)
-
-    def resolve(self, options: GenerationOptions) -> "SamplingSettings":
-        """A request's settings over the model's."""
-
-        def pick(asked: T | None, default: T) -> T:
-            return default if asked is None else asked
-
-        return SamplingSettings(
-            temperature=pick(options.temperature, self.temperature),
-            top_k=pick(options.top_k, self.top_k),
-            top_p=pick(options.top_p, self.top_p),
-            min_p=pick(options.min_p, self.min_p),
-            repeat_penalty=pick(options.repeat_penalty, self.repeat_penalty),
-            repeat_window=self.repeat_window,
-            presence_penalty=pick(options.presence_penalty, self.presence_penalty),
-            frequency_penalty=pick(options.frequency_penalty, self.frequency_penalty),
-            seed=random.getrandbits(32) if options.seed is None else options.seed & 0xFFFFFFFFFFFFFFFF,
-            logit_bias=options.logit_bias,
-        )
-
-    @property
-    def changes_logits(self) -> bool:
-        """Whether logits are changed before a token is drawn."""
-        return bool(self.logit_bias or self.repeat_penalty != 1 or self.presence_penalty or self.frequency_penalty)
+def defaults_of(config: Mapping[str, Any]) -> SamplingSettings:
+    """What a model's ``generation_config.json`` wants; llama.cpp's values where it says nothing."""
+    found: dict[str, Any] = {}
+    kinds = {"temperature": float, "top_k": int, "top_p": float, "min_p": float, "repetition_penalty": float}
+    for name, kind in kinds.items():
+        value = config.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            found[name] = kind(value)
+    if penalty := found.pop("repetition_penalty", 0.0):  # nothing can be divided by 0
+        found["repeat_penalty"] = penalty
+    if config.get("do_sample") is False:
+        found["temperature"] = 0.0
+    return SamplingSettings(**found)
 
 
 def greedy(logprobs: mx.array) -> mx.array:
