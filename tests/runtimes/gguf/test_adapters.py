@@ -72,6 +72,22 @@ def test_requests_of_several_adapters_run_side_by_side(load, files) -> None:
     assert {name: greedy(backend, name) for name in set(names)} == alone
 
 
+def test_a_request_whose_adapter_goes_before_its_turn_is_told(load, files) -> None:
+    backend = load(adapters={"one": files[0]})
+    find = backend._adapters.find
+
+    def found_and_gone(name: str | None):
+        adapter = find(name)
+        backend._adapters.find = find
+        backend.unload_adapter("one")
+        return adapter
+
+    backend._adapters.find = found_and_gone
+    with pytest.raises(BadInput, match="no adapter 'one'"):  # and nothing that was freed is used
+        greedy(backend, "one")
+    assert greedy(backend)
+
+
 def test_a_scale_of_zero_changes_nothing(load, files) -> None:
     backend = load()
     backend.load_adapter("off", files[0], scale=0.0)
