@@ -4,6 +4,7 @@ Operators of one kind share a graph, in which each has an output of its own: a p
 each kind, not for each operator.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -391,6 +392,20 @@ def test_resizing(tmp_path):
         ("SpaceToDepth", ["d"], {"blocksize": 2}),
     ]
     compare(tmp_path, {"x": x, "d": random(2, 8, 4, 6)}, cases, flexible=False, tolerance=1e-4)
+
+
+def test_nearest_neighbours_of_every_kind(tmp_path):
+    """Whole factors too: not every way to count places repeats each of them."""
+    ways = itertools.product(
+        ("asymmetric", "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners"),
+        ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
+        (np.array([1, 1, 2, 3], np.float32), np.array([1, 1, 4, 1], np.float32)),
+    )
+    cases: list[Case] = [
+        ("Resize", ["x", "", scales], {"coordinate_transformation_mode": where, "nearest_mode": rounding})
+        for where, rounding, scales in ways
+    ]
+    compare(tmp_path, {"x": random(2, 3, 4, 5)}, cases, flexible=False, opset=19)
 
 
 def test_upsample_of_old_graphs(tmp_path):

@@ -38,7 +38,7 @@ def _resize(step: Step) -> Any:
     where = step.attribute("coordinate_transformation_mode", "half_pixel" if step.op == "Resize" else "asymmetric")
     if where == "tf_crop_and_resize":
         raise step.refusal("a crop with the resizing has no counterpart in Core ML")
-    if min(axes) >= x.rank - 2 and x.rank >= 3 and (made := _native(x, mode, where, sizes, scales)) is not None:
+    if min(axes) >= x.rank - 2 and x.rank >= 3 and (made := _native(step, x, mode, where, sizes, scales)) is not None:
         return made
     for axis in axes:
         x = _axis(step, x, axis, int(sizes[axis]), scales[axis], mode, where)
@@ -74,14 +74,15 @@ def _target(step: Step, given: tuple[Any, ...]) -> tuple[list[Any], list[float]]
     return new, factors
 
 
-def _native(x: Any, mode: str, where: str, sizes: list[Any], scales: list[float]) -> Any | None:
+def _native(step: Step, x: Any, mode: str, where: str, sizes: list[Any], scales: list[float]) -> Any | None:
     """Core ML's own resizing, or None where it would sample other places."""
     given = shape_of(x)[-2:]
     height, width = (int(size) for size in sizes[-2:])
     if mode == "nearest":
-        whole = height % given[0] == 0 and width % given[1] == 0
-        if not whole or where == "align_corners":
-            return None
+        for size, new, scale in zip(given, (height, width), scales[-2:], strict=True):
+            shown = _nearest(step, _places(size, new, scale, where, step), size)
+            if new % size or not np.array_equal(shown, np.arange(new) * size // new):  # each as often as the others
+                return None
         return mb.upsample_nearest_neighbor(
             x=x, scale_factor_height=height // given[0], scale_factor_width=width // given[1]
         )
