@@ -42,6 +42,10 @@ def test_it_is_the_greedy_definition(seed):
     assert nms(many, scores, 0.4, classes=classes).tolist() == expected
     assert nms(many, scores, 0.4, classes=classes, limit=5).tolist() == expected[:5]
     assert nms(many, scores, 0.4).tolist() == slow_nms(many, scores, 0.4, np.zeros(80))
+    assert nms(many, scores, 0.4, classes=classes, limit=0).tolist() == []
+    assert nms(many, np.round(scores, 1), 0.4, classes=classes).tolist() == slow_nms(
+        many, np.round(scores, 1), 0.4, classes
+    )
 
 
 def test_ties_stay_in_order_and_nothing_is_nothing():

@@ -42,15 +42,28 @@ def nms(
         int64 [k], indices of the boxes that stay, the highest score first; ties in the order given.
     """
     order = np.argsort(-scores, kind="stable")
+    ranked, areas = boxes[order], _areas(boxes)[order]
+    x1, y1, x2, y2 = np.ascontiguousarray(ranked.T)
+    kinds = np.zeros(len(order), np.int64) if classes is None else classes[order]
+    # Of each class the ranks that are still there: what a box is compared with.
+    left = {kind: np.flatnonzero(kinds == kind) for kind in np.unique(kinds).tolist()}
+    gone = np.zeros(len(order), bool)
     kept: list[int] = []
-    while len(order) and (limit is None or len(kept) < limit):
-        best, order = order[0], order[1:]
-        kept.append(int(best))
-        same = iou_matrix(boxes[best : best + 1], boxes[order])[0] > iou
-        if classes is not None:
-            same &= classes[order] == classes[best]
-        order = order[~same]
-    return np.array(kept, np.int64)
+    for rank, kind in enumerate(kinds.tolist()):
+        if gone[rank]:
+            continue
+        if len(kept) == limit:
+            break
+        kept.append(rank)
+        others = left[kind][1:]  # the first is this one
+        wide = np.minimum(x2[rank], x2[others]) - np.maximum(x1[rank], x1[others])
+        high = np.minimum(y2[rank], y2[others]) - np.maximum(y1[rank], y1[others])
+        shared = np.maximum(wide, 0.0) * np.maximum(high, 0.0)
+        union = areas[rank] + areas[others] - shared
+        same = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0) > iou
+        gone[others[same]] = True
+        left[kind] = others[~same]
+    return order[kept].astype(np.int64, copy=False)
 
 
 def _areas(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
