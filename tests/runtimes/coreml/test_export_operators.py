@@ -130,11 +130,13 @@ def test_arithmetic(tmp_path):
         ("Clip", ["x", np.array(-0.5, np.float32), np.array(0.5, np.float32)], {}),
         ("Clip", ["x", "", np.array(0.5, np.float32)], {}),
         ("Div", ["i", ints(3)], {}),
+        ("Div", ["n", ints(3)], {}),
+        ("Div", ["n", ints(-4)], {}),
         ("Mod", ["i", ints(5)], {}),
         ("Neg", ["i"], {}),
     ]
-    feeds = {"x": x, "z": z, "h": np.tanh(x) * 0.9, "i": _RANDOM.integers(0, 50, (2, 3))}
-    compare(tmp_path, feeds, cases)
+    whole = {"i": _RANDOM.integers(0, 50, (2, 3)), "n": _RANDOM.integers(-50, 50, (2, 9))}
+    compare(tmp_path, {"x": x, "z": z, "h": np.tanh(x) * 0.9, **whole}, cases)
 
 
 def test_choices(tmp_path):
@@ -157,6 +159,8 @@ def test_choices(tmp_path):
         ("Cast", ["x"], {"to": TensorProto.INT32}),
         ("Cast", ["i"], {"to": F}),
         ("CastLike", ["i", "x"], {}),
+        ("CastLike", ["i", "bLess"], {"results": ["bLike"], "hidden": True}),
+        ("Cast", ["bLike"], {"to": F}),
     ]
     compare(tmp_path, {"x": x, "y": y, "i": _RANDOM.integers(0, 4, (2, 1, 4))}, cases)
 
@@ -442,6 +446,7 @@ def test_a_branch_that_is_known_is_taken(tmp_path):
         ("Einsum", ["x", "x"], {"equation": "bii,bjk->b"}, "bii,bjk->b"),
         ("Pad", ["x", ints(0, 1, 0, 0, 1, 0)], {"mode": "wrap"}, "wrap"),
         ("Conv", ["x", "x"], {}, "weights is known only when the model runs"),
+        ("BatchNormalization", ["x", *[np.ones(3, np.float32)] * 4], {"training_mode": 1}, "is being trained"),
     ],
 )
 def test_what_cannot_be_converted_is_named(tmp_path, op, inputs, attributes, message):

@@ -88,9 +88,11 @@ def _multiply(step: Step) -> Any:
 @TABLE.op("Div")
 def _divide(step: Step) -> Any:
     left, right = step.variable(0), step.variable(1)
-    if is_integer(left) and is_integer(right):
-        return mb.floor_div(x=left, y=right)
-    return mb.real_div(x=left, y=right)
+    if not is_integer(left) or not is_integer(right):
+        return mb.real_div(x=left, y=right)
+    # ONNX divides whole numbers towards 0, the builder downwards: where the signs differ, with what is opposite.
+    size = mb.floor_div(x=mb.abs(x=left), y=mb.abs(x=right))
+    return mb.mul(x=size, y=mb.mul(x=mb.sign(x=left), y=mb.sign(x=right)))
 
 
 @TABLE.op("Mod")
@@ -159,7 +161,8 @@ def _cast(step: Step) -> Any:
     x = step.variable(0)
     if step.op == "CastLike":
         like = step.variable(1)
-        dtype = "int32" if is_integer(like) else "bool" if np.asarray(like).dtype == bool else "fp32"
+        truth = types.is_bool(like.dtype) if isinstance(like, Var) else np.asarray(like).dtype == bool
+        dtype = "int32" if is_integer(like) else "bool" if truth else "fp32"
     else:
         kind = step.attribute("to")
         if kind not in _TYPES:

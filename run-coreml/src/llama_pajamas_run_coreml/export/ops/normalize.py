@@ -13,6 +13,8 @@ TABLE: Final = Table()
 
 @TABLE.op("BatchNormalization")
 def _batch(step: Step) -> Any:
+    if step.attribute("training_mode", 0):
+        raise step.refusal("it is being trained: export the model for inference")
     x, epsilon = step.variable(0), step.attribute("epsilon", 1e-5)
     gamma, beta, mean, variance = (
         step.constant(index + 1, name).astype(np.float32)
