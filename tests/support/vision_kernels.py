@@ -77,7 +77,7 @@ def processor_kernels() -> ProcessorKernels:
     macros = dict(re.findall(r"#define (\w+_ARGUMENTS)\(Element\)((?:.*\\\n)*.*)", source))
     parameters: dict[str, list[type]] = {}
     wrappers = []
-    for name, listed in re.findall(r"__global__ void (\w+)\((.*?)\) \{", source):
+    for name, listed in re.findall(r"(?s)__global__ void (\w+)\((.*?)\) \{", source):
         if called := re.fullmatch(r"(\w+_ARGUMENTS)\(([\w ]+)\)", listed):
             listed = re.sub(r"\bElement\b", called[2], macros[called[1]].replace("\\", ""))
         listed = " ".join(listed.split())

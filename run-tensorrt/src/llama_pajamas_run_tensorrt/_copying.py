@@ -1,14 +1,34 @@
-"""Pixels copied to pinned memory, those of large batches by several threads."""
+"""Pixels copied to pinned memory: by the thread that needs them there, and by helpers as far as they come in time."""
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from queue import SimpleQueue
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+#: Bytes in all, and of a picture, for which one more helper is worth its waking.
+_HELPED, _HELPED_EACH = 512 << 10, 80 << 10
+#: The least and the most bytes of a piece, which one thread copies at a time.
+_LEAST_PIECE, _MOST_PIECE = 160 << 10, 1 << 20
+#: How many bytes are told at once, but for the last.
+_TOLD: Final = 512 << 10
+#: Where nobody helps, a copy of up to this many bytes keeps Python's lock: to give it away and get it back takes more.
+_AT_ONCE: Final = 256 << 10
+#: How often the other threads are let run for a piece that they are copying, before they are waited for in earnest:
+#: a thread that sleeps takes longer to wake than a piece takes to copy.
+_GLANCES: Final = 50
+
+Pixels = npt.NDArray[np.uint8]
+#: First and last byte of a piece, and the pixels that lie there with their offsets.
+_Piece = tuple[int, int, list[tuple[Pixels, int]]]
+
 
 class Copiers:
-    """Threads that fill pinned memory together.
+    """Threads that help to fill pinned memory.
 
     Args:
         threads: how many.
@@ -16,61 +36,131 @@ class Copiers:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, "copy-pixels")
+        self._work: SimpleQueue[Copying | None] = SimpleQueue()
+        self._started = [
+            threading.Thread(target=self._help, name=f"copy-pixels-{index}", daemon=True) for index in range(threads)
+        ]
+        for thread in self._started:
+            thread.start()
 
-    def begin(
-        self, into: npt.NDArray[np.uint8], offsets: Sequence[int], pictures: Sequence[npt.NDArray[np.uint8]]
-    ) -> "Copying":
-        """Begin to copy pictures to their places.
-
-        Args:
-            into: uint8 [n].
-            offsets: where each begins.
-            pictures: uint8 [height, width, 3] each.
-        """
-        step = -(-len(pictures) // self.threads)
-        parts = []
-        for first in range(0, len(pictures), step):
-            last = min(first + step, len(pictures))
-            end = offsets[last - 1] + pictures[last - 1].size
-            copied = self._pool.submit(_copy_all, pictures[first:last], into, offsets[first:last])
-            parts.append((offsets[first], end, copied))
-        return Copying(parts)
+    def help(self, copying: "Copying") -> None:
+        """Wake as many helpers as are of use."""
+        of_use = min(copying.size // _HELPED, copying.size // copying.pictures // _HELPED_EACH, copying.pieces - 1)
+        copying.helped = of_use > 0
+        for _ in range(min(self.threads, of_use)):
+            self._work.put(copying)
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown()
+        for _ in self._started:
+            self._work.put(None)
+        for thread in self._started:
+            thread.join()
+
+    def _help(self) -> None:
+        while (copying := self._work.get()) is not None:
+            copying.help()
+            del copying  # the pixels are the caller's to free
 
 
 class Copying:
-    """Pictures on their way to pinned memory, in parts: first and last byte, and what tells that it is there."""
+    """Pictures on their way to pinned memory.
 
-    def __init__(self, parts: Sequence[tuple[int, int, Future[None]]]) -> None:
-        self._parts = parts
-
-    def parts(self) -> Iterator[tuple[int, int]]:
-        """First and last byte of each part, as soon as it is there."""
-        for first, last, copied in self._parts:
-            copied.result()
-            yield first, last
-
-    def settle(self) -> None:
-        """Wait until nothing is written any more. Raises nothing."""
-        for _, _, copied in self._parts:
-            copied.exception()
-
-
-def copy_pixels(pixels: npt.NDArray[np.uint8], into: npt.NDArray[np.uint8], offset: int) -> None:
-    """Copy a picture.
+    They are cut into pieces, and each thread takes the next one when it is done with one. Nobody waits for a helper
+    that has not come yet.
 
     Args:
-        pixels: uint8 [height, width, 3], also a view with gaps.
         into: uint8 [n].
-        offset: where it begins there.
+        offsets: where each picture begins there.
+        pictures: uint8 [height, width, 3] each, also views with gaps.
     """
-    np.copyto(into[offset : offset + pixels.size].reshape(pixels.shape), pixels)
+
+    def __init__(self, into: Pixels, offsets: Sequence[int], pictures: Sequence[Pixels]) -> None:
+        self.size, self.pictures = sum(one.size for one in pictures), len(pictures)
+        self.helped = False
+        self._into = into
+        self._pieces = _cut(offsets, pictures, min(max(self.size // 32, _LEAST_PIECE), _MOST_PIECE))
+        self._turn = count()
+        self._finished: SimpleQueue[tuple[int, Exception | None]] = SimpleQueue()
+        self._left = len(self._pieces)  # those that neither this thread has copied nor a helper has told of
+
+    @property
+    def pieces(self) -> int:
+        """How many there are."""
+        return len(self._pieces)
+
+    def help(self) -> None:
+        """Copy pieces while there are any; called by helpers."""
+        while (index := next(self._turn)) < len(self._pieces):
+            error = None
+            try:
+                self._copy(index)
+            except Exception as raised:
+                error = raised
+            self._finished.put((index, error))
+
+    def ready(self) -> Iterator[tuple[int, int]]:
+        """Copy what no helper does, and tell first and last byte of what is there, from the beginning to the end."""
+        pieces, done, at, told = self._pieces, bytearray(len(self._pieces)), 0, 0
+        while at < len(pieces):
+            if (index := next(self._turn)) < len(pieces):
+                self._left -= 1
+                self._copy(index)
+                done[index] = 1
+            else:
+                done[self._heard()] = 1
+            while not self._finished.empty():
+                done[self._heard()] = 1
+            while at < len(pieces) and done[at]:
+                at += 1
+            if at > told and (at == len(pieces) or pieces[at - 1][1] - pieces[told][0] >= _TOLD):
+                yield pieces[told][0], pieces[at - 1][1]
+                told = at
+
+    def settle(self) -> None:
+        """See to it that nothing is written any more. Raises nothing."""
+        while next(self._turn) < len(self._pieces):
+            self._left -= 1
+        while self._left > 0:
+            self._finished.get()
+            self._left -= 1
+
+    def _heard(self) -> int:
+        """The number of a piece that a helper has copied; waits for one."""
+        for _ in range(_GLANCES):
+            if not self._finished.empty():
+                break
+            time.sleep(0)
+        index, error = self._finished.get()
+        self._left -= 1
+        if error is not None:
+            raise error
+        return index
+
+    def _copy(self, index: int) -> None:
+        for pixels, offset in self._pieces[index][2]:
+            part = self._into[offset : offset + pixels.size]
+            if not self.helped and pixels.size <= _AT_ONCE and pixels.flags.c_contiguous:
+                part.data[:] = pixels.reshape(-1).data
+            else:
+                np.copyto(part.reshape(pixels.shape), pixels)
 
 
-def _copy_all(pictures: Sequence[npt.NDArray[np.uint8]], into: npt.NDArray[np.uint8], offsets: Sequence[int]) -> None:
+def _cut(offsets: Sequence[int], pictures: Sequence[Pixels], size: int) -> list[_Piece]:
+    """Pieces of about that many bytes: parts of large pictures, several small ones."""
+    pieces: list[_Piece] = []
+    held: list[tuple[Pixels, int]] = []
     for pixels, offset in zip(pictures, offsets, strict=True):
-        copy_pixels(pixels, into, offset)
+        height, row = len(pixels), 3 * pixels.shape[1]
+        # Of about the same size, so that the last, for which the GPU waits, is no larger than the others.
+        rows = -(-height // max(1, round(pixels.size / size)))
+        for first in range(0, height, rows):
+            part = pixels[first : first + rows] if rows < height else pixels
+            held.append((part, offset + first * row))
+            begin, (last, at) = held[0][1], held[-1]
+            if at + last.size - begin >= size or rows < height:
+                pieces.append((begin, at + last.size, held))
+                held = []
+    if held:
+        pieces.append((held[0][1], held[-1][1] + held[-1][0].size, held))
+    return pieces

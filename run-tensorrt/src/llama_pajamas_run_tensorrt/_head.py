@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llama_pajamas_run_core.artifacts.vision.spec import Reading
+from llama_pajamas_run_tensorrt.kernels import MOST_PLACES
 from llama_pajamas_run_tensorrt.tensors import Tensor
 
 
@@ -52,7 +53,7 @@ def table_of(reading: Reading, outputs: Sequence[Tensor]) -> Table | None:
     upright = first == wanted or (second != wanted and first < second)
     channels, places = (first, second) if upright else (second, first)
     kinds = labels or channels - 4 - weights
-    if kinds < 1 or channels < 4 + kinds + weights or places >= 1 << 22:
+    if kinds < 1 or channels < 4 + kinds + weights or places >= MOST_PLACES:
         return None
     if weights and channels != 4 + kinds + weights:
         return None

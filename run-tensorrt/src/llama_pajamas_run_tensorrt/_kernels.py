@@ -35,8 +35,8 @@ class VisionKernels:
     def __init__(self, device: GPU) -> None:
         self._module = _load(device)
         self._fit = {kind: self._function(f"fit_{kind}", "PPiiiffffffP") for kind in ("f32", "f16")}
-        self._collect = {kind: self._function(f"collect_{kind}", "PPiiiiiPPP") for kind in ("f32", "f16")}
-        self._suppress = self._function("suppress_boxes", "PPPP")
+        self._collect = {kind: self._function(f"collect_{kind}", "PPiiiiiPiPP") for kind in ("f32", "f16")}
+        self._suppress = self._function("suppress_boxes", "PiPPPP")
         self._gather = {kind: self._function(f"gather_{kind}", "PPiiiiiP") for kind in ("f32", "f16")}
 
     def fit(
@@ -83,6 +83,7 @@ class VisionKernels:
         table: int,
         layout: "tuple[int, int, int, int, int]",
         wanted: int,
+        room: int,
         found: int,
         counts: int,
     ) -> None:
@@ -96,18 +97,32 @@ class VisionKernels:
             table: address of the output.
             layout: channels, classes, places, and the steps from one channel and from one place to the next.
             wanted: address of uint8 [count, classes], 1 where a class is wanted.
-            found: address of Box [count, MOST_FOUND].
-            counts: address of int32 [count]; may grow past MOST_FOUND.
+            room: how many boxes of a picture there is room for: a power of two, at most MOST_FOUND.
+            found: address of Box [count, room].
+            counts: address of int32 [count]; may grow past the room.
         """
         grid = (-(-layout[2] // _COLLECT_THREADS), count, 1)
         self._collect[_kind(dtype)].prepared_async_call(
-            grid, (_COLLECT_THREADS, 1, 1), stream, pictures, table, *layout, wanted, found, counts
+            grid, (_COLLECT_THREADS, 1, 1), stream, pictures, table, *layout, wanted, room, found, counts
         )
 
-    def suppress(self, stream: Any, *, count: int, pictures: int, found: int, counts: int, told: int) -> None:
-        """Of doubles keep the surest: Box [count, 1 + MOST_KEPT] at ``told``, a heading before each picture's boxes."""
+    def suppress(
+        self, stream: Any, *, count: int, pictures: int, room: int, found: int, counts: int, keys: int, told: int
+    ) -> None:
+        """Of doubles keep the surest.
+
+        Args:
+            stream: where the work goes.
+            count: how many pictures.
+            pictures: address of what describes them.
+            room: as for :meth:`collect`.
+            found: address of what that found.
+            counts: the same.
+            keys: address of uint64 [count, room], to sort in.
+            told: address of Box [count, 1 + MOST_KEPT]: a heading before each picture's boxes.
+        """
         self._suppress.prepared_async_call(
-            (count, 1, 1), (SUPPRESS_THREADS, 1, 1), stream, pictures, found, counts, told
+            (count, 1, 1), (SUPPRESS_THREADS, 1, 1), stream, pictures, room, found, counts, keys, told
         )
 
     def gather(

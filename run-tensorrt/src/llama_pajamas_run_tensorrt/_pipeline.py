@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from llama_pajamas_run_core.dsp.heads import Candidates, read_candidates, suppre
 from llama_pajamas_run_core.errors import InferenceError, PajamasError
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
 from llama_pajamas_run_tensorrt import _sdk
-from llama_pajamas_run_tensorrt._copying import Copiers, Copying, copy_pixels
+from llama_pajamas_run_tensorrt._copying import Copiers, Copying
 from llama_pajamas_run_tensorrt._driver import Graph
 from llama_pajamas_run_tensorrt._head import Table, table_of
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
@@ -33,12 +34,8 @@ logger = logging.getLogger(__name__)
 
 #: What the pixels of a picture are aligned to.
 _ALIGNED: Final = 256
-#: A picture is copied to pinned memory and on to the GPU in pieces of about that many bytes, one behind the other.
-_PIECE: Final = 640 << 10
-#: Batches of more bytes are copied by several threads.
-_SHARED_COPY: Final = 4 << 20
 #: Batches of up to this size, and those of the largest, are worth a graph: of others the GPU's work is long enough.
-_GRAPHED: Final = 4
+_GRAPHED: Final = 8
 #: Outputs of up to this many bytes in all are copied to the host with every batch.
 _SMALL: Final = 8 << 20
 
@@ -48,6 +45,8 @@ assert _picture.size == PICTURE_BYTES
 
 #: What a job is turned into: from the objects that a detector found and where the picture lay in the input.
 Make = Callable[[Candidates, Placement], Any]
+#: What jobs are turned into: from the rows [n, ...] of a model's first output.
+Read = Callable[[npt.NDArray[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +58,14 @@ class Job:
         options: how to detect, or None where the model's first output is wanted (of a classifier or an embedder).
         masks: whether mask coefficients and prototypes are wanted.
         make: makes the result of what a detector found; while the next batch runs, so it costs no time of its own.
+        read: makes the results of a model's first output, likewise; jobs that have the same are read together.
     """
 
     image: Image
     options: DetectOptions | None = None
     masks: bool = False
     make: Make | None = None
+    read: Read | None = None
 
 
 class _Mapped:
@@ -132,7 +133,7 @@ class Pipeline:
             self._reserve(tensor.dtype)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Bring a batch to pinned memory and on its way to the GPU; a large one is copied in the background.
+        """Begin to bring a batch to pinned memory, as far as other threads help.
 
         The results of the batch before can still be made after this.
 
@@ -148,10 +149,12 @@ class Pipeline:
                 return
             self._next_placements = [self._place(job.image.width, job.image.height) for job in jobs]
             offsets = self._describe(jobs)
-            self._copy_pixels([job.image.pixels for job in jobs], offsets)
+            self._copying = Copying(self._host_pixels, offsets, [job.image.pixels for job in jobs])
+            if self._copiers is not None:
+                self._copiers.help(self._copying)
 
     def launch(self) -> None:
-        """Start the batch that was prepared; waits for nothing but the copying of its pixels.
+        """Copy what is still to be copied of the batch that was prepared, and start it.
 
         Raises:
             InferenceError, OutOfMemory: as the lane's.
@@ -167,7 +170,7 @@ class Pipeline:
             copying, self._copying = self._copying, None
             if copying is not None:
                 try:
-                    for first, last in copying.parts():
+                    for first, last in copying.ready():
                         self._upload(first, last)
                 finally:
                     copying.settle()
@@ -186,7 +189,7 @@ class Pipeline:
         """What was found in the batch that was waited for.
 
         Returns:
-            for each job what its ``make`` made, or the first output for its picture.
+            for each job what its ``make`` or ``read`` made, or the first output for its picture.
 
         Raises:
             InferenceError: the output is not as it should be.
@@ -194,8 +197,11 @@ class Pipeline:
         with self._mapped:
             jobs, self._jobs = self._jobs, []
             if self._table is not None:
-                return [self._told_of(job, index) for index, job in enumerate(jobs)]
+                told = self._host_told_integers[: len(jobs), 0, 1:3].tolist()
+                return [self._told_of(job, index, *told[index]) for index, job in enumerate(jobs)]
             outputs = self._outputs(len(jobs))
+            if jobs and jobs[0].options is None:
+                return _read_together(jobs, outputs[0])
             return [self._seen(job, index, [output[index] for output in outputs]) for index, job in enumerate(jobs)]
 
     def once(self, jobs: Sequence[Job]) -> list[Any]:
@@ -256,7 +262,9 @@ class Pipeline:
         self._host_wanted[:] = 1
         self._asked: list[tuple[int, ...] | None] = [None] * most
         self._wanted_is_new = True
-        self._found = lane.empty((most, MOST_FOUND, BOX.itemsize), np.uint8)
+        self._room = min(1 << max(table.layout[2] - 1, 0).bit_length(), MOST_FOUND)
+        self._found = lane.empty((most, self._room, BOX.itemsize), np.uint8)
+        self._keys = lane.empty((most, self._room, 8), np.uint8)
         self._told = lane.empty((most, 1 + MOST_KEPT, BOX.itemsize), np.uint8)
         self._host_told = self._pinned(self._told.nbytes).view(np.float32).reshape(most, 1 + MOST_KEPT, 8)
         self._host_told_integers = self._host_told.view(np.int32)
@@ -321,19 +329,6 @@ class Pipeline:
         self._pixels_block = block
         self._host_pixels = np.asarray(block.handle)[: block.size]
 
-    def _copy_pixels(self, pictures: Sequence[npt.NDArray[np.uint8]], offsets: Sequence[int]) -> None:
-        if self._copiers is not None and len(pictures) > 1 and offsets[-1] >= _SHARED_COPY:
-            self._copying = self._copiers.begin(self._host_pixels, offsets, pictures)
-            return
-        for pixels, offset in zip(pictures, offsets, strict=True):
-            # Pieces of about the same size, so that the last, for which the GPU waits, is no larger than the others.
-            height, row = len(pixels), 3 * pixels.shape[1]
-            rows = -(-height // max(1, round(pixels.size / _PIECE)))
-            for first in range(0, height, rows):
-                last = min(first + rows, height)
-                copy_pixels(pixels[first:last], self._host_pixels, offset + first * row)
-                self._upload(offset + first * row, offset + last * row)
-
     def _upload(self, first: int, last: int) -> None:
         assert self._pixels is not None
         _sdk.cuda.memcpy_htod_async(self._pixels.address + first, self._host_pixels[first:last], self.lane.stream)
@@ -394,10 +389,20 @@ class Pipeline:
             table=output.address,
             layout=table.layout,
             wanted=self._wanted.address,
+            room=self._room,
             found=found,
             counts=counts,
         )
-        kernels.suppress(stream, count=count, pictures=self._pictures.address, found=found, counts=counts, told=told)
+        kernels.suppress(
+            stream,
+            count=count,
+            pictures=self._pictures.address,
+            room=self._room,
+            found=found,
+            counts=counts,
+            keys=self._keys.address,
+            told=told,
+        )
         if table.weights:
             kernels.gather(
                 stream,
@@ -441,8 +446,7 @@ class Pipeline:
 
     def _seen(self, job: Job, index: int, outputs: Sequence[npt.NDArray[Any]]) -> Any:
         """What the host reads from the outputs for one picture."""
-        if job.options is None:
-            return outputs[0]
+        assert job.options is not None
         read = read_candidates(outputs, self.spec, job.options)
         return self._result(job, index, suppress(read, self.spec, job.options))
 
@@ -450,15 +454,13 @@ class Pipeline:
         placement = self._placements[index]
         return (found, placement) if job.make is None else job.make(found, placement)
 
-    def _told_of(self, job: Job, index: int) -> Any:
+    def _told_of(self, job: Job, index: int, kept: int, too_many: int) -> Any:
         """What the kernels found in one picture; where there was more than they keep, the host reads the outputs."""
-        _, kept, too_many = self._host_told_integers[index, 0, :3].tolist()
         if too_many:
             outputs = [self._bring(self._made[one.name], index) for one in self._read]
             return self._seen(job, index, [self.reading.trimmed(output[None])[0] for output in outputs])
-        rows = self._host_told[index, 1 : 1 + kept]
-        classes = self._host_told_integers[index, 1 : 1 + kept, 5].astype(np.int64)
-        found = Candidates(rows[:, :4].copy(), rows[:, 4].copy(), classes)
+        rows = self._host_told[index, 1 : 1 + kept].copy()
+        found = Candidates(rows[:, :4], rows[:, 4], rows.view(np.int32)[:, 5].astype(np.int64))
         if job.masks and kept:
             weights = self._bring(self._weights, index)[:kept]
             prototypes = self._bring(self._made[self._read[1].name], index)
@@ -475,3 +477,13 @@ class Pipeline:
         made: npt.NDArray[Any] = staged.copy()
         block.release()
         return made
+
+
+def _read_together(jobs: Sequence[Job], rows: npt.NDArray[Any]) -> list[Any]:
+    """The results of jobs from their rows of the first output, neighbours that are read alike at once."""
+    made: list[Any] = []
+    for read, group in groupby(jobs, key=lambda job: job.read):
+        first = len(made)
+        last = first + sum(1 for _ in group)
+        made.extend(rows[first:last] if read is None else read(rows[first:last]))
+    return made

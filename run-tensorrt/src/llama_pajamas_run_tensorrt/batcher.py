@@ -8,7 +8,8 @@ request that comes alone is never handed to another thread, nor waits for compan
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from llama_pajamas_run_core.errors import BadInput
@@ -79,10 +80,17 @@ class Batcher(Generic[J, R]):
         most: the most jobs of a batch.
         max_wait: seconds that a request waits for company at most, where several came together just before; one that
             comes alone does not wait.
+        working: what a caller's thread is in while it works on batches.
     """
 
-    def __init__(self, places: Sequence[Place[J, R]], most: int, max_wait: float = 0.001) -> None:
-        self.most, self.max_wait = most, max_wait
+    def __init__(
+        self,
+        places: Sequence[Place[J, R]],
+        most: int,
+        max_wait: float = 0.001,
+        working: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.most, self.max_wait, self._working = most, max_wait, working
         #: How many batches there were of each size.
         self.batches: dict[int, int] = {}
         self._free = list(places)
@@ -122,7 +130,8 @@ class Batcher(Generic[J, R]):
         try:
             while ticket.state != _DONE:
                 if ticket.state == _LEADING:
-                    self._lead(ticket)
+                    with self._working():
+                        self._lead(ticket)
                 else:
                     ticket.sleep()
         except BaseException:
@@ -187,10 +196,9 @@ class Batcher(Generic[J, R]):
                 self._put_back(following)
             raise
         else:
-            with self._changed:
-                for (owner, index, _), result in zip(batch, results, strict=True):
-                    owner.results[index] = result
-                self._done(batch)
+            for (owner, index, _), result in zip(batch, results, strict=True):
+                owner.results[index] = result
+            self._done(batch)
         running.popleft()
         if following:
             running.append((place, following))
@@ -303,24 +311,27 @@ class Batcher(Generic[J, R]):
                 except Exception as raised:
                     place.abandon()
                     ticket.error = raised
-            with self._changed:
-                self._done(own)
+            self._done(own)
 
     def _done(self, batch: list["_Entry[J, R]"]) -> None:
-        """Count jobs as done, and wake whose last they were. Holds the lock."""
+        """Count jobs as done, and wake whose last they were."""
         tickets = set()
-        for ticket, _, _ in batch:
-            ticket.left -= 1
-            tickets.add(ticket)
-        for ticket in tickets:
-            if ticket.error is not None and ticket.left > 0:  # what else it asked for is of no use now
-                self._drop(ticket)
-            if ticket.left <= 0 and ticket in self._sleeping:
-                del self._sleeping[ticket]
-                ticket.state = _DONE
-                ticket.wake()
-        if len(tickets) > 1:
-            self._company, self._company_until = len(batch), time.monotonic() + _COMPANY
+        through = []
+        with self._changed:
+            for ticket, _, _ in batch:
+                ticket.left -= 1
+                tickets.add(ticket)
+            for ticket in tickets:
+                if ticket.error is not None and ticket.left > 0:  # what else it asked for is of no use now
+                    self._drop(ticket)
+                if ticket.left <= 0 and ticket in self._sleeping:
+                    del self._sleeping[ticket]
+                    ticket.state = _DONE
+                    through.append(ticket)
+            if len(tickets) > 1:
+                self._company, self._company_until = len(batch), time.monotonic() + _COMPANY
+        for ticket in through:  # without the lock: they are soon back, and want it
+            ticket.wake()
 
     def _drop(self, ticket: _Ticket[J, R]) -> None:
         """Take what was not begun of a ticket's jobs from the queue. Holds the lock."""

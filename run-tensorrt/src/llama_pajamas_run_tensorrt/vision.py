@@ -1,8 +1,8 @@
 """Vision models as TensorRT engines: detection, instance masks, classification and image embeddings."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,17 +14,20 @@ from llama_pajamas_run_core.artifacts.vision.graph import Tensor, VisionGraph
 from llama_pajamas_run_core.artifacts.vision.spec import Options, Reading, read_spec
 from llama_pajamas_run_core.artifacts.vision.text import TextEncoder
 from llama_pajamas_run_core.backends.vision import VisionBackend
+from llama_pajamas_run_core.dsp.fit import Placement
+from llama_pajamas_run_core.dsp.heads import Candidates, class_probabilities
 from llama_pajamas_run_core.errors import BadInput, LoadError, MissingDependency
 from llama_pajamas_run_core.hardware.limits import usable_processors
-from llama_pajamas_run_core.types.vision import Detection, DetectOptions, Image, VisionSpec
+from llama_pajamas_run_core.types.vision import Classification, Detection, DetectOptions, Image, VisionSpec
 from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._copying import Copiers
 from llama_pajamas_run_tensorrt._kernels import vision_kernels
-from llama_pajamas_run_tensorrt._pipeline import Job, Pipeline
+from llama_pajamas_run_tensorrt._pipeline import Job, Pipeline, Read
 from llama_pajamas_run_tensorrt._session import Session
 from llama_pajamas_run_tensorrt._versions import differences
 from llama_pajamas_run_tensorrt.batcher import Batcher
 from llama_pajamas_run_tensorrt.derive import is_onnx, vision_engine
+from llama_pajamas_run_tensorrt.detections import Detections
 from llama_pajamas_run_tensorrt.engine_file import read_engine
 from llama_pajamas_run_tensorrt.texts import is_text, open_texts, text_files
 
@@ -33,7 +36,7 @@ logger = logging.getLogger(__name__)
 _SESSION: Final = ("device", "trust", "lanes", "memory_limit", "graphs")
 _BUILDING: Final = ("precision", "batch")
 _OWN: Final = ("max_batch", "max_wait_ms", "preprocess")
-#: Threads that copy the pixels of large batches; a processor's memory is not faster with more.
+#: Threads that help to copy pixels; a processor's memory is not faster with more.
 _COPIERS: Final = 8
 
 
@@ -45,7 +48,8 @@ class TensorRTVisionBackend(VisionBackend):
     nothing else does.
 
     Calls from several threads are worked on together, up to the engine's largest batch; a call that comes alone waits
-    for nobody.
+    for nobody. ``detect`` gives :class:`~llama_pajamas_run_tensorrt.detections.Detections`, which make their objects
+    when the first is asked for, and hold the boxes as arrays besides.
 
     Args:
         model: the .engine file, or the folder it lies in; or an ONNX model, of which an engine is built for this GPU
@@ -74,6 +78,7 @@ class TensorRTVisionBackend(VisionBackend):
     _reading: Reading
     _batcher: Batcher[Job, Any]
     _copiers: Copiers | None
+    _reading_of: Callable[[int], Read]
     _where: str
     _texts: tuple[Session, TextEncoder] | None
 
@@ -131,7 +136,7 @@ class TensorRTVisionBackend(VisionBackend):
                     raise
                 logger.warning("engine=%s has its images prepared on the CPU: %s", session.path.name, error)
         threads = min(_COPIERS, usable_processors() // 2)
-        copiers = Copiers(threads) if kernels is not None and threads > 1 else None
+        copiers = Copiers(threads) if kernels is not None and threads else None
         try:
             lanes = [session.take_lane() for _ in range(session.lanes)]
             places = [Pipeline(lane, reading, kernels, copiers, max_batch) for lane in lanes]
@@ -140,8 +145,12 @@ class TensorRTVisionBackend(VisionBackend):
             if copiers is not None:
                 copiers.close()
             raise
-        self._batcher = Batcher(places, places[0].most, max_wait)
+        self._batcher = Batcher(places, places[0].most, max_wait, working=session.device.current)
         self._session, self._reading, self._copiers = session, reading, copiers
+        # The same for all callers that want as many, so that what they ask for is read together.
+        self._reading_of = lru_cache(maxsize=16)(
+            lambda top: lambda rows: self._named(class_probabilities(rows, reading.spec), top)
+        )
 
     def _warm(self, places: Sequence[Pipeline], spec: VisionSpec) -> None:
         """One picture through every place, until it is a graph: so that the first request takes no longer."""
@@ -158,7 +167,7 @@ class TensorRTVisionBackend(VisionBackend):
         if self._texts is not None:
             self._texts[0].close()
         self._texts = None
-        del self._batcher, self._session
+        del self._batcher, self._session, self._reading_of
 
     @property
     def spec(self) -> VisionSpec:
@@ -209,23 +218,29 @@ class TensorRTVisionBackend(VisionBackend):
         finally:
             self._batcher.give_back(pipeline)
 
-    def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> list[list[Detection]]:
-        make = partial(self._detections, masks=masks)
+    def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> Sequence[Sequence[Detection]]:
+        make = partial(self._detections, masks=True) if masks else self._make
         return self._worked_on([Job(image, options, masks, make) for image in images])
 
     def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
         made: npt.NDArray[Any] = np.stack(self._worked_on([Job(image) for image in images]))
         return made
 
+    def _rank(self, images: Sequence[Image], top: int) -> list[list[Classification]]:
+        read = self._reading_of(top)
+        return self._worked_on([Job(image, read=read) for image in images])
+
+    def _make(self, found: Candidates, placement: Placement) -> Detections:
+        return Detections(found, placement, self._reading.spec.labels)
+
     def _worked_on(self, jobs: Sequence[Job]) -> list[Any]:
         """The jobs' results. Runs on the caller's thread, so another may close the model meanwhile."""
         self._ready()
         try:
-            session, batcher = self._session, self._batcher
+            batcher = self._batcher
         except AttributeError:
             raise BadInput("The model was closed.") from None
-        with session.device.current():
-            return batcher.run(jobs)
+        return batcher.run(jobs)
 
     def _encode_text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         assert self._texts is not None

@@ -237,14 +237,13 @@ def test_boxes_in_outputs_of_their_own(stand_in, prepared, tmp_path, layout):
 
 
 def test_a_graph_is_used_from_the_second_batch_of_a_size_on(newest, tmp_path):
-    with opened(
-        build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT), lanes=1
-    ) as backend:
+    graph = graphs.detector(tmp_path / "model.onnx")
+    with opened(build(newest, tmp_path / "model.engine", graph, DETECT, batch=(1, 8, 16)), lanes=1) as backend:
         image = Image(graphs.scene(top_left="red"))
         before = newest.driver.launches
         backend.detect([image])  # a graph since the engine was loaded
         assert newest.driver.launches == before + 1
-        for count, launches in ((8, 0), (8, 1), (8, 1), (5, 0), (5, 0), (3, 0), (3, 1)):
+        for count, launches in ((16, 0), (16, 1), (16, 1), (9, 0), (9, 0), (8, 0), (8, 1), (3, 0), (3, 1)):
             before = newest.driver.launches
             assert [len(found) for found in backend.detect([image] * count)] == [1] * count
             assert newest.driver.launches - before == launches, count
@@ -265,24 +264,98 @@ def test_pictures_of_all_sizes_in_one_batch_and_larger_ones_after(newest, tmp_pa
 
 
 def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
-    from llama_pajamas_run_tensorrt import _pipeline, vision
+    from llama_pajamas_run_tensorrt import _copying, vision
 
     monkeypatch.setattr(vision, "usable_processors", lambda: 8)
-    monkeypatch.setattr(_pipeline, "_SHARED_COPY", 1000)
+    for name in ("_HELPED", "_HELPED_EACH", "_LEAST_PIECE", "_TOLD"):
+        monkeypatch.setattr(_copying, name, 500)
     engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
     sizes = (64, 20, 100, 33, 128, 64, 90)
     images = [Image(graphs.scene(top_left=graphs.COLOURS[i % 3], width=s, height=s)) for i, s in enumerate(sizes)] * 5
     begun = []
-    begin = vision.Copiers.begin
-    monkeypatch.setattr(vision.Copiers, "begin", lambda *given: begun.append(len(given[3])) or begin(*given))
+    begin = vision.Copiers.help
+    monkeypatch.setattr(vision.Copiers, "help", lambda self, given: begin(self, given) or begun.append(given))
     with opened(engine) as backend:
         assert backend._copiers.threads == 4
+        begun.clear()
         found = backend.detect(images)
         assert [one[0].label for one in found] == [graphs.COLOURS[i % 7 % 3] for i in range(35)]
         for image, one in zip(images, found, strict=True):
             assert one[0].box.x2 == pytest.approx(image.width * 30 / 64, abs=1e-3)
-    assert begun == [8, 8, 8, 8, 3]
+    assert [(one.pictures, one.helped) for one in begun] == [(8, True)] * 4 + [(3, True)]
     assert (newest.cuda.state.allocated, newest.cuda.state.pinned) == (0, 0)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("copy-pixels")]
+
+
+def test_thousands_of_boxes_are_no_matter_for_the_host(newest, tmp_path, monkeypatch):
+    """A head of which thousands of places are sure enough: the GPU alone finds which of them stay."""
+    from llama_pajamas_run_tensorrt import _pipeline
+
+    graph = graphs.detector(tmp_path / "model.onnx", repeats=1024)
+    images = [Image(graphs.scene(top_left="red", bottom_right="blue")), Image(graphs.scene())]
+    options = DetectOptions(confidence=0.0, max_detections=20)
+    with opened(build(newest, tmp_path / "model.engine", graph, DETECT)) as backend:
+        plain = super(type(backend), backend)._find(images, options, masks=False)
+        monkeypatch.setattr(_pipeline, "read_candidates", lambda *given: pytest.fail("the host reads the head"))
+        for mine, theirs in zip(backend.detect(images, options), plain, strict=True):
+            same(mine, theirs)
+
+
+def test_what_is_found_is_arrays_and_objects(newest, tmp_path):
+    from llama_pajamas_run_tensorrt.detections import Detections
+
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    pixels = graphs.scene(top_left="red", bottom_right="blue", width=128, height=128)
+    with opened(engine) as backend:
+        found, nothing = backend.detect([Image(pixels), Image(graphs.scene())])
+        (other,) = backend.detect([Image(graphs.scene(top_left="green"))])  # the memory of before is written to again
+    assert isinstance(found, Detections)
+    assert found._made is None
+    assert (len(found), len(nothing), bool(nothing)) == (2, 0, False)
+    assert nothing.boxes.shape == (0, 4)
+    assert found._made is None
+    assert {graphs.COLOURS[kind] for kind in found.classes} == {"red", "blue"}
+    assert [one.label for one in found] == [graphs.COLOURS[kind] for kind in found.classes]
+    assert [one.confidence for one in found] == found.scores.tolist()
+    assert [[one.box.x1, one.box.y1, one.box.x2, one.box.y2] for one in found] == found.boxes.tolist()
+    assert found[0] is found[0]
+    assert (found[-1], found[:1]) == (list(found)[1], [found[0]])
+    assert found == list(found)
+    assert list(found) == found
+    assert found != other
+    assert found != "rb"
+    assert nothing == []
+    assert repr(found) == repr(list(found))
+    with pytest.raises(IndexError):
+        found[2]
+    with pytest.raises(TypeError):
+        hash(found)
+
+
+def test_classes_asked_for_together_are_read_together(newest, tmp_path, monkeypatch):
+    from llama_pajamas_run_tensorrt import vision
+
+    engine = build(newest, tmp_path / "model.engine", graphs.colour_meter(tmp_path / "model.onnx"), CLASSIFY)
+    images = [Image(graphs.scene(top_left=colour, width=64)) for colour in graphs.COLOURS]
+    rows = []
+    read = vision.class_probabilities
+    monkeypatch.setattr(vision, "class_probabilities", lambda given, spec: rows.append(len(given)) or read(given, spec))
+    with opened(engine) as backend:
+        place = backend._batcher.borrow()
+        reads = [backend._reading_of(top) for top in (2, 2, 1)]
+        with backend._session.device.current():
+            made = place.once([_job(image, read) for image, read in zip(images, reads, strict=True)])
+        backend._batcher.give_back(place)
+        assert rows == [2, 1]
+        assert made == [backend.classify([image], top=top)[0] for image, top in zip(images, (2, 2, 1), strict=True)]
+        assert [len(one) for one in made] == [2, 2, 1]
+        assert [one[0].label for one in made] == list(graphs.COLOURS)
+
+
+def _job(image, read):
+    from llama_pajamas_run_tensorrt._pipeline import Job
+
+    return Job(image, read=read)
 
 
 def test_callers_at_the_same_time_share_batches(newest, tmp_path):

@@ -10,7 +10,7 @@ from llama_pajamas_run_core.dsp.fit import fit, normalization, place
 from llama_pajamas_run_core.dsp.heads import read_candidates, suppress
 from llama_pajamas_run_core.testing.vision import pictures
 from llama_pajamas_run_core.types.vision import DetectOptions, Image, VisionSpec
-from llama_pajamas_run_tensorrt.kernels import BOX, MOST_FOUND, MOST_KEPT, PICTURE, SUPPRESS_THREADS, TILE
+from llama_pajamas_run_tensorrt.kernels import BOX, MOST_KEPT, PICTURE, SUPPRESS_THREADS, TILE
 
 SIZES = ((64, 64), (40, 100), (129, 65), (1, 1), (1, 200), (200, 1), (320, 200), (48, 33), (7, 5))
 
@@ -78,7 +78,7 @@ def head(places, kinds, seed, *, weights=0, clustered=True):
     return table.astype(np.float32)
 
 
-def run(kernels, tables, kinds, options, *, half=False, turned=False, weights=0, threads=64):
+def run(kernels, tables, kinds, options, *, half=False, turned=False, weights=0, threads=64, room=None):
     """What the three kernels tell of several heads: heading, boxes, scores, classes and coefficients of each."""
     count, channels, places = tables.shape
     table = tables.transpose(0, 2, 1) if turned else tables
@@ -90,17 +90,19 @@ def run(kernels, tables, kinds, options, *, half=False, turned=False, weights=0,
     if options.classes is not None:
         wanted[:] = 0
         wanted[:, list(options.classes)] = 1
-    found = np.zeros((count, MOST_FOUND), BOX)
+    room = room or 1 << max(places - 1, 0).bit_length()
+    found = np.zeros((count, room), BOX)
+    keys = np.zeros((count, room), np.uint64)
     rows = np.zeros((count, 1 + MOST_KEPT), BOX)
     counts = np.zeros(count, np.int32)
     out = np.zeros((count, MOST_KEPT, max(weights, 1)), np.float32)
     kernels.launch(
         f"collect_{kind}", (-(-places // threads), count, 1), (threads, 1, 1), told.ctypes.data, table.ctypes.data,
-        channels, kinds, places, *steps, wanted.ctypes.data, found.ctypes.data, counts.ctypes.data,
+        channels, kinds, places, *steps, wanted.ctypes.data, room, found.ctypes.data, counts.ctypes.data,
     )  # fmt: skip
     kernels.launch(
-        "suppress_boxes", (count, 1, 1), (SUPPRESS_THREADS, 1, 1), told.ctypes.data, found.ctypes.data,
-        counts.ctypes.data, rows.ctypes.data,
+        "suppress_boxes", (count, 1, 1), (SUPPRESS_THREADS, 1, 1), told.ctypes.data, room,
+        found.ctypes.data, counts.ctypes.data, keys.ctypes.data, rows.ctypes.data,
     )  # fmt: skip
     if weights:
         kernels.launch(
@@ -191,7 +193,7 @@ def test_what_is_not_finite_is_left_out(kernels, bad):
 
 def test_more_than_fits_is_said(kernels):
     table = head(3000, 2, 2)
-    ((heading, *_),) = run(kernels, table[None], 2, DetectOptions(confidence=0.0))
+    ((heading, *_),) = run(kernels, table[None], 2, DetectOptions(confidence=0.0), room=2048)
     assert heading == [3000, 0, 1]
     # As many boxes as can be told, and more that would be kept.
     apart = head(900, 1, 3, clustered=False)
@@ -201,6 +203,21 @@ def test_more_than_fits_is_said(kernels):
     assert heading == [900, MOST_KEPT, 1]
     ((heading, *_),) = run(kernels, apart[None], 1, DetectOptions(max_detections=MOST_KEPT))
     assert heading == [900, MOST_KEPT, 0]
+
+
+@pytest.mark.parametrize("places", [1025, 2048, 4500])
+@pytest.mark.parametrize("options", [DetectOptions(confidence=0.0), DetectOptions(confidence=0.0, iou=0.1)], ids=str)
+def test_more_than_shared_memory_holds_is_taken_in_turns(kernels, places, options):
+    """Boxes so close together that later ones fall to those kept of the thousand before."""
+    tables = np.stack([head(places, 3, places + seed) for seed in range(2)])
+    tables[1, :2] = tables[1, :2] % 40
+    for table, made in zip(tables, run(kernels, tables, 3, options), strict=True):
+        candidates, found = expected(table, 3, options)
+        assert made[0] == [candidates, len(found), 0]
+        assert candidates > 1024
+        np.testing.assert_array_equal(made[1], found.boxes)
+        np.testing.assert_array_equal(made[2], found.scores)
+        np.testing.assert_array_equal(made[3], found.classes)
 
 
 @pytest.mark.parametrize("places", [1, 2, 3, 63, 64, 65, 1024])

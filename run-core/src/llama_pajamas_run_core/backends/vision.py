@@ -66,7 +66,7 @@ class VisionBackend(Backend):
         """Vectors [n, d] of texts, in the space of the images'. Only where the spec has "embed_text"."""
         raise Unsupported(f"{type(self).__name__} encodes no text.")
 
-    def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> list[list[Detection]]:
+    def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> Sequence[Sequence[Detection]]:
         """What a detector finds.
 
         Args:
@@ -100,7 +100,7 @@ class VisionBackend(Backend):
         """The first output [n, ...] of a classifier or an embedder for the images, of which there is at least one."""
         return np.concatenate([outputs[0][: len(placements)] for outputs, placements in self._run(images)])
 
-    def detect(self, images: Sequence[Image], options: DetectOptions | None = None) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Image], options: DetectOptions | None = None) -> Sequence[Sequence[Detection]]:
         """Find objects.
 
         Args:
@@ -116,7 +116,7 @@ class VisionBackend(Backend):
         """
         return self._checked("detect", images, options or DetectOptions())
 
-    def segment(self, images: Sequence[Image], options: DetectOptions | None = None) -> list[list[Detection]]:
+    def segment(self, images: Sequence[Image], options: DetectOptions | None = None) -> Sequence[Sequence[Detection]]:
         """Find objects with the pixels that belong to each.
 
         Args:
@@ -150,7 +150,14 @@ class VisionBackend(Backend):
         if top < 1:
             raise BadInput(f"top must be at least 1, not {top}.", param="top")
         _some(images)
-        probabilities = class_probabilities(self._look(images), self.spec)
+        return self._rank(images, top)
+
+    def _rank(self, images: Sequence[Image], top: int) -> list[list[Classification]]:
+        """The likeliest classes of the images, of which there is at least one."""
+        return self._named(class_probabilities(self._look(images), self.spec), top)
+
+    def _named(self, probabilities: npt.NDArray[np.float32], top: int) -> list[list[Classification]]:
+        """The likeliest classes of each row of probabilities."""
         named: list[list[Classification]] = []
         for row, order in zip(probabilities, top_classes(probabilities, top), strict=True):
             ranked = zip(order.tolist(), row[order].tolist(), strict=True)
@@ -222,7 +229,9 @@ class VisionBackend(Backend):
         labels = self.spec.labels
         return labels[class_id] if class_id < len(labels) else str(class_id)
 
-    def _checked(self, task: VisionTask, images: Sequence[Image], options: DetectOptions) -> list[list[Detection]]:
+    def _checked(
+        self, task: VisionTask, images: Sequence[Image], options: DetectOptions
+    ) -> Sequence[Sequence[Detection]]:
         self._need(task)
         self._check(options)
         _some(images)

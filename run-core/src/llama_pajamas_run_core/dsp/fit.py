@@ -58,13 +58,22 @@ class Placement:
         Returns:
             the boxes, clipped to the image.
         """
-        if not len(boxes):
-            return []
+        return [Box(*row) for row in self.restored(boxes).tolist()]
+
+    def restored(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Boxes in the image's own pixels, as an array.
+
+        Args:
+            boxes: float32 [n, 4], x1, y1, x2, y2 in input pixels.
+
+        Returns:
+            float64 [n, 4], clipped to the image.
+        """
         edges = boxes.astype(np.float64)
         edges -= (self.left, self.top, self.left, self.top)
         edges /= (self.scale_x, self.scale_y, self.scale_x, self.scale_y)
         np.clip(edges, 0.0, (self.width, self.height, self.width, self.height), out=edges)
-        return [Box(*row) for row in edges.tolist()]
+        return edges
 
 
 def fit(image: Image, spec: VisionSpec) -> tuple[npt.NDArray[np.float32], Placement]:

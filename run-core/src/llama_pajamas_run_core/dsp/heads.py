@@ -250,6 +250,11 @@ def top_classes(probabilities: npt.NDArray[np.float32], top: int) -> list[npt.ND
         return list(np.argsort(-probabilities, axis=1, kind="stable"))
     # Only what is at least as likely as the last that is wanted has to be put in order.
     least = np.partition(probabilities, classes - top, axis=1)[:, classes - top]
+    likely = probabilities >= least[:, None]
+    if (np.count_nonzero(likely, axis=1) == top).all():
+        columns = np.nonzero(likely)[1].reshape(-1, top)
+        ranks = np.argsort(-np.take_along_axis(probabilities, columns, 1), axis=1, kind="stable")
+        return list(np.take_along_axis(columns, ranks, 1))
     chosen = []
     for row, bound in zip(probabilities, least, strict=True):
         among = np.flatnonzero(row >= bound)

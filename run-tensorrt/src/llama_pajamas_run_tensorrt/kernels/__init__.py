@@ -33,7 +33,9 @@ BOX: Final = np.dtype(
     [("box", np.float32, 4), ("score", np.float32), ("kind", np.int32), ("place", np.int32), ("unused", np.int32)]
 )
 #: MOST_FOUND and MOST_KEPT of the source.
-MOST_FOUND, MOST_KEPT = 1024, 300
+MOST_FOUND, MOST_KEPT = 16_384, 300
+#: The most places of a head that the source's keys tell apart.
+MOST_PLACES: Final = 1 << 18
 #: TILE_X, TILE_Y and SUPPRESS_THREADS of the source.
 TILE: Final = (32, 8)
 SUPPRESS_THREADS: Final = 256

@@ -9,7 +9,9 @@
 // A coordinate beyond this, or one that is not a number, is a fault of the model.
 #define FAR_AWAY 1e6f
 // The most boxes of a picture that are compared with each other here; with more of them the host reads the output.
-#define MOST_FOUND 1024
+#define MOST_FOUND 16384
+// How many of them lie in shared memory at once: the surest, then the next, ...
+#define CHUNK 1024
 // The most boxes of a picture that are told.
 #define MOST_KEPT 300
 #define SUPPRESS_THREADS 256
@@ -77,10 +79,12 @@ __device__ void fit(
     const Picture picture = pictures[blockIdx.z];
     const int thread = threadIdx.y * TILE_X + threadIdx.x;
     const int x = blockIdx.x * TILE_X + threadIdx.x, y = blockIdx.y * TILE_Y + threadIdx.y;
-    if (thread < TILE_X) {
+    // A picture that has its size in the input already is only brought to the input's numbers.
+    const bool as_it_is = picture.width == picture.across && picture.height == picture.down;
+    if (!as_it_is && thread < TILE_X) {
         const int at = blockIdx.x * TILE_X + thread - picture.left;
         reach_of(at, picture.width, picture.across, &first_x[thread], &last_x[thread]);
-    } else if (thread < TILE_X + TILE_Y) {
+    } else if (!as_it_is && thread < TILE_X + TILE_Y) {
         const int row = thread - TILE_X, at = blockIdx.y * TILE_Y + row - picture.top;
         reach_of(at, picture.height, picture.down, &first_y[row], &last_y[row]);
     }
@@ -90,7 +94,13 @@ __device__ void fit(
 
     const int at_x = x - picture.left, at_y = y - picture.top;
     float red = PAD_VALUE, green = PAD_VALUE, blue = PAD_VALUE;
-    if (at_x >= 0 && at_x < picture.across && at_y >= 0 && at_y < picture.down) {
+    const bool inside = at_x >= 0 && at_x < picture.across && at_y >= 0 && at_y < picture.down;
+    if (inside && as_it_is) {
+        const unsigned char* pixel = (const unsigned char*)picture.pixels + (long long)at_y * picture.row + at_x * 3LL;
+        red = pixel[0];
+        green = pixel[1];
+        blue = pixel[2];
+    } else if (inside) {
         const int left = first_x[threadIdx.x], right = last_x[threadIdx.x];
         const int top = first_y[threadIdx.y], bottom = last_y[threadIdx.y];
         const unsigned char* pixels = (const unsigned char*)picture.pixels;
@@ -109,13 +119,14 @@ __device__ void fit(
             }
             const float weight = weight_of(line, at_y, picture.height, picture.down);
             whole_y += weight;
-            red += weight * (line_red / whole_x);
-            green += weight * (line_green / whole_x);
-            blue += weight * (line_blue / whole_x);
+            red += weight * line_red;
+            green += weight * line_green;
+            blue += weight * line_blue;
         }
-        red /= whole_y;
-        green /= whole_y;
-        blue /= whole_y;
+        const float whole = whole_x * whole_y;
+        red /= whole;
+        green /= whole;
+        blue /= whole;
     }
     const long long plane = (long long)width * height, place = (long long)y * width + x;
     Element* out = input + blockIdx.z * plane * 3 + (channels_last ? place * 3 : place);
@@ -129,12 +140,13 @@ __device__ void fit(
 template <typename Element>
 __device__ void collect(
     const Picture* pictures, const Element* table, int channels, int kinds, int places, int step_channel,
-    int step_place, const unsigned char* wanted, Box* found, int* counts) {
+    int step_place, const unsigned char* wanted, int room, Box* found, int* counts) {
     const int place = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
     if (place >= places) return;
     const Element* at = table + (long long)image * channels * places + (long long)place * step_place;
     float best = -1.0f;  // what is not sure enough is left out anyway, and no confidence is below 0
     int kind = 0;
+#pragma unroll 8
     for (int index = 0; index < kinds; index++) {
         const float score = as_float(at[(long long)(4 + index) * step_channel]);
         if (score > best) {  // never true of what is not a number
@@ -160,21 +172,37 @@ __device__ void collect(
     box.place = place;
     box.unused = 0;
     const int slot = atomicAdd(&counts[image], 1);
-    if (slot < MOST_FOUND) found[(long long)image * MOST_FOUND + slot] = box;
+    if (slot < room) found[(long long)image * room + slot] = box;
+}
+
+// Whether `other` counts as a double of `best`, which is surer.
+__device__ bool doubles(const Box& best, const Box& other, float iou) {
+    if (other.kind != best.kind) return false;
+    const float wide = (best.x2 < other.x2 ? best.x2 : other.x2) - (best.x1 > other.x1 ? best.x1 : other.x1);
+    const float high = (best.y2 < other.y2 ? best.y2 : other.y2) - (best.y1 > other.y1 ? best.y1 : other.y1);
+    if (!(wide > 0.0f && high > 0.0f)) return false;  // nothing shared is never more than the least iou, 0
+    const float shared = wide * high;
+    const float area = (best.x2 - best.x1) * (best.y2 - best.y1);
+    const float whole = area + (other.x2 - other.x1) * (other.y2 - other.y1) - shared;
+    return whole > 0.0f && shared / whole > iou;
 }
 
 // Of boxes that are doubles of each other, the surest. One block for each picture.
-__device__ void suppress(const Picture* pictures, const Box* found, const int* counts, Box* told) {
-    __shared__ unsigned long long keys[MOST_FOUND];
-    __shared__ float x1[MOST_FOUND], y1[MOST_FOUND], x2[MOST_FOUND], y2[MOST_FOUND];
-    __shared__ int kinds[MOST_FOUND];
-    __shared__ unsigned char gone[MOST_FOUND];
+//
+// `keys` is room for a key of every box that may be found. As many as fit are sorted in shared memory instead.
+__device__ void suppress(
+    const Picture* pictures, int room, const Box* found, const int* counts, unsigned long long* keys, Box* told) {
+    __shared__ unsigned long long near_keys[CHUNK];
+    __shared__ float x1[CHUNK], y1[CHUNK], x2[CHUNK], y2[CHUNK];
+    __shared__ int kinds[CHUNK];
+    __shared__ unsigned char gone[CHUNK];
+    __shared__ int chosen[MOST_KEPT];
     const int image = blockIdx.x, thread = threadIdx.x, total = counts[image];
     const Picture picture = pictures[image];
-    found += (long long)image * MOST_FOUND;
+    found += (long long)image * room;
     told += (long long)image * (1 + MOST_KEPT);
     int* heading = (int*)told;
-    if (total > MOST_FOUND) {
+    if (total > room) {
         if (thread == 0) {
             heading[0] = total;
             heading[1] = 0;
@@ -183,61 +211,69 @@ __device__ void suppress(const Picture* pictures, const Box* found, const int* c
         return;
     }
     // The surest first, those that are equally sure in the order of the output: the boxes came in any order.
+    unsigned long long* order = total <= CHUNK ? near_keys : keys + (long long)image * room;
     int size = 1;
     while (size < total) size *= 2;
     for (int slot = thread; slot < size; slot += SUPPRESS_THREADS) {
         unsigned long long key = ~0ULL;
         if (slot < total) {
             const unsigned int sureness = bits_of(found[slot].score);  // grows with the score, which is not negative
-            key = ((unsigned long long)~sureness << 32) | ((unsigned int)found[slot].place << 10) | (unsigned int)slot;
+            key = ((unsigned long long)~sureness << 32) | ((unsigned int)found[slot].place << 14) | (unsigned int)slot;
         }
-        keys[slot] = key;
+        order[slot] = key;
     }
     __syncthreads();
     for (int span = 2; span <= size; span *= 2) {
         for (int step = span / 2; step > 0; step /= 2) {
-            for (int slot = thread; slot < size; slot += SUPPRESS_THREADS) {
-                const int other = slot ^ step;
-                if (other > slot && (keys[slot] > keys[other]) == ((slot & span) == 0)) {
-                    const unsigned long long key = keys[slot];
-                    keys[slot] = keys[other];
-                    keys[other] = key;
+            for (int pair = thread; pair < size / 2; pair += SUPPRESS_THREADS) {
+                const int slot = 2 * pair - (pair & (step - 1)), other = slot + step;
+                const unsigned long long first = order[slot], second = order[other];
+                if ((first > second) == ((slot & span) == 0)) {
+                    order[slot] = second;
+                    order[other] = first;
                 }
             }
             __syncthreads();
         }
     }
-    for (int rank = thread; rank < total; rank += SUPPRESS_THREADS) {
-        const Box box = found[keys[rank] & (MOST_FOUND - 1)];
-        x1[rank] = box.x1;
-        y1[rank] = box.y1;
-        x2[rank] = box.x2;
-        y2[rank] = box.y2;
-        kinds[rank] = box.kind;
-        gone[rank] = 0;
-    }
-    __syncthreads();
     int kept = 0, more = 0;
-    for (int rank = 0; rank < total; rank++) {
-        if (gone[rank]) continue;  // the same for all threads
-        if (kept == picture.limit) break;
-        if (kept == MOST_KEPT) {
-            more = 1;
-            break;
+    bool enough = false;
+    for (int start = 0; start < total && !enough; start += CHUNK) {
+        const int many = total - start < CHUNK ? total - start : CHUNK;
+        for (int rank = thread; rank < many; rank += SUPPRESS_THREADS) {
+            const Box box = found[order[start + rank] & (MOST_FOUND - 1)];
+            unsigned char is_gone = 0;
+            for (int before = 0; before < kept && !is_gone; before++)  // those of earlier chunks
+                is_gone = doubles(found[chosen[before]], box, picture.iou);
+            x1[rank] = box.x1;
+            y1[rank] = box.y1;
+            x2[rank] = box.x2;
+            y2[rank] = box.y2;
+            kinds[rank] = box.kind;
+            gone[rank] = is_gone;
         }
-        if (thread == 0) told[1 + kept] = found[keys[rank] & (MOST_FOUND - 1)];
-        kept++;
-        const float area = (x2[rank] - x1[rank]) * (y2[rank] - y1[rank]);
-        for (int other = rank + 1 + thread; other < total; other += SUPPRESS_THREADS) {
-            if (gone[other] || kinds[other] != kinds[rank]) continue;
-            const float wide = (x2[rank] < x2[other] ? x2[rank] : x2[other]) - (x1[rank] > x1[other] ? x1[rank] : x1[other]);
-            const float high = (y2[rank] < y2[other] ? y2[rank] : y2[other]) - (y1[rank] > y1[other] ? y1[rank] : y1[other]);
-            const float shared = (wide > 0.0f ? wide : 0.0f) * (high > 0.0f ? high : 0.0f);
-            const float whole = area + (x2[other] - x1[other]) * (y2[other] - y1[other]) - shared;
-            if (whole > 0.0f && shared / whole > picture.iou) gone[other] = 1;
+        __syncthreads();
+        for (int rank = 0; rank < many; rank++) {
+            if (gone[rank]) continue;  // the same for all threads
+            enough = kept == picture.limit || kept == MOST_KEPT;
+            if (enough) {
+                more = kept != picture.limit;
+                break;
+            }
+            if (thread == 0) chosen[kept] = (int)(order[start + rank] & (MOST_FOUND - 1));
+            kept++;
+            const Box best = {x1[rank], y1[rank], x2[rank], y2[rank], 0.0f, kinds[rank], 0, 0};
+            for (int other = rank + 1 + thread; other < many; other += SUPPRESS_THREADS) {
+                if (gone[other]) continue;
+                const Box box = {x1[other], y1[other], x2[other], y2[other], 0.0f, kinds[other], 0, 0};
+                if (doubles(best, box, picture.iou)) gone[other] = 1;
+            }
+            __syncthreads();
         }
         __syncthreads();
     }
+    // Written together at the end: a copy for each box in turn would wait for the GPU's memory as often.
+    for (int rank = thread; rank < kept; rank += SUPPRESS_THREADS) told[1 + rank] = found[chosen[rank]];
     if (thread == 0) {
         heading[0] = total;
         heading[1] = kept;
@@ -269,8 +305,9 @@ __device__ void gather(
         offset_blue, counts
 #define COLLECT_ARGUMENTS(Element)                                                                                  \
     const Picture *pictures, const Element *table, int channels, int kinds, int places, int step_channel,           \
-        int step_place, const unsigned char *wanted, Box *found, int *counts
-#define COLLECT_VALUES pictures, table, channels, kinds, places, step_channel, step_place, wanted, found, counts
+        int step_place, const unsigned char *wanted, int room, Box *found, int *counts
+#define COLLECT_VALUES \
+    pictures, table, channels, kinds, places, step_channel, step_place, wanted, room, found, counts
 #define GATHER_ARGUMENTS(Element)                                                                                   \
     const Box *told, const Element *table, int channels, int weights, int places, int step_channel, int step_place, \
         float *coefficients
@@ -281,8 +318,9 @@ __global__ void fit_f32(FIT_ARGUMENTS(float)) { fit(FIT_VALUES); }
 __global__ void fit_f16(FIT_ARGUMENTS(unsigned short)) { fit(FIT_VALUES); }
 __global__ void collect_f32(COLLECT_ARGUMENTS(float)) { collect(COLLECT_VALUES); }
 __global__ void collect_f16(COLLECT_ARGUMENTS(unsigned short)) { collect(COLLECT_VALUES); }
-__global__ void suppress_boxes(const Picture* pictures, const Box* found, const int* counts, Box* told) {
-    suppress(pictures, found, counts, told);
+__global__ void suppress_boxes(
+    const Picture* pictures, int room, const Box* found, const int* counts, unsigned long long* keys, Box* told) {
+    suppress(pictures, room, found, counts, keys, told);
 }
 __global__ void gather_f32(GATHER_ARGUMENTS(float)) { gather(GATHER_VALUES); }
 __global__ void gather_f16(GATHER_ARGUMENTS(unsigned short)) { gather(GATHER_VALUES); }

@@ -1,7 +1,7 @@
 """``/v1/images/detect``, ``/classify`` and ``/embed``, and LocalAI's ``/v1/detection``."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from json import loads
 from typing import Any, TypeVar
@@ -54,7 +54,7 @@ async def detect(request: Request, services: Served) -> Response:
     image = await _image(body, services)
     clock.lap("decode")
 
-    def work(vision: VisionBackend) -> list[Detection]:
+    def work(vision: VisionBackend) -> Sequence[Detection]:
         look = vision.detect if body.masks is None else vision.segment
         return look([image], body.to_core(vision.spec.labels))[0]
 

@@ -1,5 +1,6 @@
 """``/v1/images/detect``, ``/classify`` and ``/embed``, and LocalAI's ``/v1/detection``."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -130,7 +131,7 @@ class ImageEmbedForm(BaseModel):
 
 
 def detections(
-    model: str, image: Image, found: list[Detection], timing: dict[str, float], *, masks: MaskForm | None = None
+    model: str, image: Image, found: Sequence[Detection], timing: dict[str, float], *, masks: MaskForm | None = None
 ) -> dict[str, Any]:
     """What was found, the surest first, in the upright picture's own pixels."""
     data = [
@@ -156,7 +157,7 @@ def _shape(mask: Mask | None, form: MaskForm | None) -> dict[str, Any]:
     return {"segmentation": polygons, "area": mask.area}
 
 
-def local_detections(found: list[Detection]) -> dict[str, Any]:
+def local_detections(found: Sequence[Detection]) -> dict[str, Any]:
     """The same in LocalAI's shape: the upper left corner with width and height, in pixels."""
     return {
         "detections": [
