@@ -10,8 +10,9 @@ ready (engines are built, graphs compiled) and its outputs are compared with ONN
 each round every subject is measured once, one after the other, another one first each time. A framework that is not
 there is left out, with the reason.
 
-    ours                   uint8 pictures in the host's memory to boxes or classes as Python objects; back to back:
-                           single pictures as requests of their own, 32 at once, larger batches 3 at once
+    ours                   uint8 pictures in the host's memory to boxes as arrays (objects of them are made when they
+                           are asked for, and none is here) or classes as Python objects; back to back: single
+                           pictures as requests of their own, 32 at once, larger batches 3 at once
     engine-fp16, -fp32     the TensorRT engine, input and outputs on the GPU: the floor
     onnxruntime-...        ONNX Runtime's CUDA provider, input and outputs on the GPU
     torch-eager, -compiled PyTorch in FP16, input and outputs on the GPU

@@ -9,7 +9,8 @@ A model is the folder that vision_models.py made, or any ONNX model; its FP16 en
 - the bare engine, its input on the GPU already: enqueued and waited for, by plain calls and as a CUDA graph; the faster
   of the two is the floor that the ratios refer to
 - one request at a time through the backend: from the pixels to boxes (or classes)
-- batches of the engine's largest size, one call with many pictures
+- batches of the engine's largest size, one call with many pictures; boxes come as arrays, and a second time an object
+  of Python's is made for each of them as well (a random network finds far more of them than a trained one)
 - requests of one picture from many threads, coalesced
 
 The stages of a single request are measured besides: preparing (copying), launching, waiting, making the results.
@@ -111,6 +112,17 @@ def together(ask: Callable[[Image], Any], images: Sequence[Image], callers: int,
     }
 
 
+def rates_of(ask_many: Callable[[], Sequence[Sequence[Any]]]) -> dict[str, float]:
+    """Pictures a second of one call with many: as the results come, and with an object made for each thing found."""
+    marks = [time.perf_counter()]
+    count = len(ask_many())
+    marks.append(time.perf_counter())
+    for found in ask_many():
+        list(found)
+    marks.append(time.perf_counter())
+    return {"images_per_s": count / (marks[1] - marks[0]), "with_objects_images_per_s": count / (marks[2] - marks[1])}
+
+
 def _ask_next(ask: Callable[[Image], Any], turns: Iterator[Image]) -> None:
     ask(next(turns))
 
@@ -119,14 +131,15 @@ def stages(backend: Any, image: Image) -> dict[str, float]:
     """Where the time of a single request goes, in milliseconds: medians."""
     from llama_pajamas_run_tensorrt._pipeline import Job
 
-    options = DetectOptions() if "detect" in backend.spec.tasks else None
+    detects = "detect" in backend.spec.tasks
+    job = Job(image, DetectOptions(), make=backend._make) if detects else Job(image, read=backend._reading_of(5))
     place = backend._batcher.borrow()
     laps: dict[str, list[float]] = {}
     try:
         with backend._session.device.current():
             for _ in range(_STAGED):
                 marks = [time.perf_counter()]
-                for step in (lambda: place.prepare([Job(image, options)]), place.launch, place.wait, place.results):
+                for step in (lambda: place.prepare([job]), place.launch, place.wait, place.results):
                     step()
                     marks.append(time.perf_counter())
                 for name, first, last in zip(_STAGES, marks[:-1], marks[1:], strict=True):
@@ -170,7 +183,7 @@ def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[s
     for _ in range(50):
         ask(images[0])
     ask_many()
-    found["boxes"] = statistics.median(len(one) for one in ask_many()) if detects else None
+    found["boxes_or_classes"] = statistics.median(len(one) for one in ask_many())
     lines: dict[str, list[float]] = {}
 
     def note(name: str, value: float) -> None:
@@ -189,9 +202,8 @@ def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[s
             began = time.perf_counter()
             bare[name, most].many(given.batches)
             note(f"bare_{name}_images_per_s", most * given.batches / (time.perf_counter() - began))
-        began = time.perf_counter()
-        ask_many()
-        note("backend_images_per_s", len(many) / (time.perf_counter() - began))
+        for name, value in rates_of(ask_many).items():
+            note(f"backend_{name}", value)
         for name, value in together(ask, images, given.callers, 2 * given.seconds).items():
             note(f"coalesced_{name}", value)
     found["figures"] = {name: spread(values) for name, values in lines.items()}

@@ -3,7 +3,7 @@
     python -m common.engines          # in benchmarks/, serves requests
 
 ``engine-fp16`` and ``engine-fp32`` run the engine on a batch that lies on the GPU and leave the outputs there: the
-floor. ``ours`` takes uint8 pictures from the host's memory and gives boxes or classes as Python objects.
+floor. ``ours`` takes uint8 pictures from the host's memory and gives boxes as arrays, or classes as Python objects.
 """
 
 import os

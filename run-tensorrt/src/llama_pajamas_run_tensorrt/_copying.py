@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 #: Bytes in all, and of a picture, for which one more helper is worth its waking.
-_HELPED, _HELPED_EACH = 512 << 10, 80 << 10
+_HELPED, _HELPED_EACH = 1 << 20, 80 << 10
 #: The least and the most bytes of a piece, which one thread copies at a time.
 _LEAST_PIECE, _MOST_PIECE = 160 << 10, 1 << 20
 #: How many bytes are told at once, but for the last.

@@ -136,7 +136,7 @@ class TensorRTVisionBackend(VisionBackend):
                     raise
                 logger.warning("engine=%s has its images prepared on the CPU: %s", session.path.name, error)
         threads = min(_COPIERS, usable_processors() // 2)
-        copiers = Copiers(threads) if kernels is not None and threads else None
+        copiers = Copiers(threads) if kernels is not None and threads > 1 else None
         try:
             lanes = [session.take_lane() for _ in range(session.lanes)]
             places = [Pipeline(lane, reading, kernels, copiers, max_batch) for lane in lanes]

@@ -251,13 +251,13 @@ def top_classes(probabilities: npt.NDArray[np.float32], top: int) -> list[npt.ND
     # Only what is at least as likely as the last that is wanted has to be put in order.
     least = np.partition(probabilities, classes - top, axis=1)[:, classes - top]
     likely = probabilities >= least[:, None]
-    if (np.count_nonzero(likely, axis=1) == top).all():
+    if len(likely) > 4 and (np.count_nonzero(likely, axis=1) == top).all():  # no ties at the bound: all rows at once
         columns = np.nonzero(likely)[1].reshape(-1, top)
         ranks = np.argsort(-np.take_along_axis(probabilities, columns, 1), axis=1, kind="stable")
         return list(np.take_along_axis(columns, ranks, 1))
     chosen = []
-    for row, bound in zip(probabilities, least, strict=True):
-        among = np.flatnonzero(row >= bound)
+    for row, among_row in zip(probabilities, likely, strict=True):
+        among = np.flatnonzero(among_row)
         chosen.append(among[np.argsort(-row[among], kind="stable")][:top])
     return chosen
 
