@@ -120,7 +120,10 @@ def rates_of(ask_many: Callable[[], Sequence[Sequence[Any]]]) -> dict[str, float
     for found in ask_many():
         list(found)
     marks.append(time.perf_counter())
-    return {"images_per_s": count / (marks[1] - marks[0]), "with_objects_images_per_s": count / (marks[2] - marks[1])}
+    return {
+        "backend_images_per_s": count / (marks[1] - marks[0]),
+        "backend_with_objects_images_per_s": count / (marks[2] - marks[1]),
+    }
 
 
 def _ask_next(ask: Callable[[Image], Any], turns: Iterator[Image]) -> None:
@@ -202,10 +205,9 @@ def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[s
             began = time.perf_counter()
             bare[name, most].many(given.batches)
             note(f"bare_{name}_images_per_s", most * given.batches / (time.perf_counter() - began))
-        for name, value in rates_of(ask_many).items():
-            note(f"backend_{name}", value)
-        for name, value in together(ask, images, given.callers, 2 * given.seconds).items():
-            note(f"coalesced_{name}", value)
+        crowd = together(ask, images, given.callers, 2 * given.seconds)
+        for name, value in (rates_of(ask_many) | {f"coalesced_{name}": value for name, value in crowd.items()}).items():
+            note(name, value)
     found["figures"] = {name: spread(values) for name, values in lines.items()}
     floor_ms = min(found["figures"][f"bare_{name}_ms"]["median"] for name in ("plain", "graph"))
     floor_rate = max(found["figures"][f"bare_{name}_images_per_s"]["median"] for name in ("plain", "graph"))
