@@ -153,6 +153,9 @@ async def long_prompt(
 ) -> dict[str, Any]:
     """A long prompt beside running streams: their gaps between tokens while it is read, and without it.
 
+    What is compared are the gaps between the very same tokens: every token of an answer takes longer than the one
+    before it, so that others would say more of the answers' lengths than of the prompt beside them.
+
     Args:
         subjects: those that run streams side by side.
         prompts: every request has its own.
@@ -160,7 +163,7 @@ async def long_prompt(
         running: streams.
         prompt: tokens of the streams' prompts.
         length: tokens of the long prompt.
-        quiet: seconds of the streams alone.
+        quiet: seconds of the streams alone before it comes.
         context: the most tokens of one request.
         sampling: of all requests.
     """
@@ -175,9 +178,12 @@ async def long_prompt(
         ]
         long = Ask(prompts.make(length, "long", repeat), 1, sampling)
         for subject in _rotated(subjects, repeat):
-            answers, began, asked, seen = await _beside(subject, short, long, quiet)
-            alone = _gaps(answers, began, asked)
-            beside = _gaps(answers, asked, seen)
+            answers, asked, seen = await _beside(subject, short, long, quiet)
+            spans = [_span(answer, asked, seen) for answer in answers]
+            most = max(span.stop for span in spans)
+            again = [Ask(prompts.make(prompt, "alone", repeat, n), most + 1, sampling) for n in range(running)]
+            alone = _gaps(await subject.run([[ask] for ask in again]), spans)
+            beside = _gaps(answers, spans)
             before[subject.name] += alone
             during[subject.name] += beside
             quotients[subject.name].append(percentile(beside, 99) / percentile(alone, 99))
@@ -193,10 +199,8 @@ async def long_prompt(
     }
 
 
-async def _beside(
-    subject: HttpSubject, short: list[Ask], long: Ask, quiet: float
-) -> tuple[list[Answer], float, float, float]:
-    """The streams' answers, and when all had begun, when the long prompt was sent, and when its answer began."""
+async def _beside(subject: HttpSubject, short: list[Ask], long: Ask, quiet: float) -> tuple[list[Answer], float, float]:
+    """The streams' answers, and when the long prompt was sent, and when its answer began."""
     done = False
     begun: set[int] = set()
     tasks = [
@@ -207,7 +211,6 @@ async def _beside(
         if any(task.done() for task in tasks):
             break
         await asyncio.sleep(0.005)
-    began = now()
     await asyncio.sleep(quiet)
     asked = now()
     answer = await subject.ask(long)
@@ -218,16 +221,23 @@ async def _beside(
             raise RuntimeError(f"{subject.name} beside a long prompt: {problem}")
     if any(other.times[-1] < answer.times[0] for other in answers):
         raise RuntimeError(f"{subject.name}: a stream ended before the long prompt was read; raise --context")
-    return answers, began, asked, answer.times[0]
+    return answers, asked, answer.times[0]
 
 
-def _gaps(answers: Sequence[Answer], start: float, end: float) -> list[float]:
-    """Gaps between tokens that overlap a span of time."""
+def _span(answer: Answer, start: float, end: float) -> range:
+    """Which of an answer's gaps between tokens overlap a span of time."""
+    pairs = enumerate(zip(answer.times, answer.times[1:], strict=False))
+    numbers = [number for number, (earlier, later) in pairs if later > start and earlier < end]
+    return range(numbers[0], numbers[-1] + 1) if numbers else range(0)
+
+
+def _gaps(answers: Sequence[Answer], spans: Sequence[range]) -> list[float]:
+    """The gaps between tokens of those numbers."""
     return [
-        later - earlier
-        for answer in answers
-        for earlier, later in zip(answer.times, answer.times[1:], strict=False)
-        if later > start and earlier < end
+        answer.times[number + 1] - answer.times[number]
+        for answer, span in zip(answers, spans, strict=True)
+        for number in span
+        if number + 1 < len(answer.times)
     ]
 
 

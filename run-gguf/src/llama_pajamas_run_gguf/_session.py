@@ -115,8 +115,13 @@ class Session:
         decoder = bool(llama_cpp.llama_model_has_decoder(self.model))
         return decoder and self.metadata.get(f"{self.architecture}.attention.causal", "true") != "false"
 
-    def open_context(self, settings: ContextSettings) -> Any:
+    def open_context(self, settings: ContextSettings, *, observer: Any = None) -> Any:
         """Make a context.
+
+        Args:
+            settings: how.
+            observer: a ``ggml_backend_sched_eval_callback``, called around the tensors that a decode call computes; it
+                has to live as long as the context.
 
         Raises:
             BadInput: the model cannot have a cache of that type.
@@ -135,6 +140,8 @@ class Session:
         params.embeddings = settings.embeddings
         params.pooling_type = settings.pooling
         params.no_perf = True
+        if observer is not None:
+            params.cb_eval = observer
         with logs.collected() as lines:
             context = llama_cpp.llama_init_from_model(self.model, params)
         if not context:

@@ -31,6 +31,7 @@ from llama_pajamas_run_gguf.engine.engine import Engine
 from llama_pajamas_run_gguf.engine.sequence import Sequence as Request
 from llama_pajamas_run_gguf.engine.settings import defaults_of
 from llama_pajamas_run_gguf.engine.shelf import Shelf
+from llama_pajamas_run_gguf.engine.side_reader import SideReader
 from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.engine.speculation import MAX_DRAFT, LookupDrafter, Speculator
 from llama_pajamas_run_gguf.memory import Fixed, Footprint, Plan, Rehearsal
@@ -192,6 +193,8 @@ class GGUFLLMBackend(LLMBackend):
             self._adapters,
             speculator,
             self._projector,
+            # A GPU reads prompts so fast that small chunks do.
+            None if self._device == "gpu" else SideReader(session, settings, self._adapters),
             lanes=self._lanes,
             batch=settings.batch,
             outputs=settings.outputs,
@@ -296,7 +299,7 @@ class GGUFLLMBackend(LLMBackend):
             adapter = self._adapters.find(name)
             if self._engine is not None and adapter is not None and self._engine.uses(adapter):
                 raise Busy(f"The adapter {name!r} is in use.", hint="Try again when its requests have ended.")
-            self._adapters.unload(name, self._context)
+            self._adapters.unload(name)
 
         self._ready().run(unload)
 

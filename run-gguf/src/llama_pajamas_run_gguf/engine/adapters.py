@@ -38,7 +38,7 @@ class Adapters(NamedAdapters[Adapter]):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._applied: Adapter | None = None
+        self._applied: dict[int, Adapter | None] = {}  # by context
 
     def load(self, name: str, path: Path, scale: float) -> None:
         """Load an adapter.
@@ -55,18 +55,18 @@ class Adapters(NamedAdapters[Adapter]):
             raise LoadError(f"{path} is no LoRA adapter for {self._session.path.name}{reason(lines)}")
         self._known[name] = Adapter(name, native, scale)
 
-    def unload(self, name: str, context: Any) -> Adapter:
+    def unload(self, name: str) -> Adapter:
         """Free an adapter, which no request may be using."""
         adapter = self._get(name)
-        if self._applied is adapter:
+        for context in [context for context, applied in self._applied.items() if applied is adapter]:
             self.apply(None, context)
         del self._known[name]
         llama_cpp.llama_adapter_lora_free(adapter.native)
         return adapter
 
     def apply(self, adapter: Adapter | None, context: Any) -> None:
-        """Have the next decode calls use an adapter, or none."""
-        if adapter is self._applied:
+        """Have the next decode calls in a context use an adapter, or none."""
+        if adapter is self._applied.get(context):
             return
         count = 0 if adapter is None else 1
         natives: Any = (llama_cpp.llama_adapter_lora_p_ctypes * 1)()
@@ -75,4 +75,8 @@ class Adapters(NamedAdapters[Adapter]):
         scales = (ctypes.c_float * 1)(0.0 if adapter is None else adapter.scale)
         if llama_cpp.llama_set_adapters_lora(context, natives, count, scales):
             raise InferenceError("The adapter could not be applied.")
-        self._applied = adapter
+        self._applied[context] = adapter
+
+    def forget(self, context: Any) -> None:
+        """A context is about to be freed."""
+        self._applied.pop(context, None)

@@ -13,6 +13,7 @@ from llama_pajamas_run_gguf.engine.cells import CellLedger
 from llama_pajamas_run_gguf.engine.prefixes import common_length
 from llama_pajamas_run_gguf.engine.shelf import Shelf, Shelved
 from llama_pajamas_run_gguf.engine.spans import Span
+from llama_pajamas_run_gguf.engine.states import State, write_state
 
 #: A shorter common beginning is not worth a copy.
 MIN_SHARED = 4
@@ -145,6 +146,23 @@ class SequenceCache:
         """Record tokens that the next decode call adds to a sequence; :meth:`reserve` must have found room."""
         slot.cells.extend(self.ledger.take(len(tokens)))
         slot.tokens.extend(tokens)
+
+    def hold(self, count: int) -> list[int]:
+        """Keep cells free for a sequence that is computed elsewhere; :meth:`reserve` must have found room."""
+        return self.ledger.take(count)
+
+    def let_go(self, cells: list[int]) -> None:
+        """Let others have cells that were held."""
+        self.ledger.release(cells)
+
+    def replace(self, slot: Slot, tokens: "array[int]", state: State, context: Any) -> bool:
+        """Give a sequence keys and values that were computed elsewhere; it is empty where there is no room for them."""
+        self.clear(slot)
+        if not self.reserve(len(tokens)) or not write_state(context, slot.id, state):
+            self.clear(slot)
+            return False
+        self.extend(slot, tokens)
+        return True
 
     def truncate(self, slot: Slot, length: int) -> None:
         """Cut a sequence; what cannot be cut is cleared."""

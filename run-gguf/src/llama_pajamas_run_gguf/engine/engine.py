@@ -18,11 +18,13 @@ from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
 from llama_pajamas_run_gguf.engine.adapters import Adapter, Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
-from llama_pajamas_run_gguf.engine.pacing import Pacer, Turn
+from llama_pajamas_run_gguf.engine.pacing import SHORT, Pacer, Turn
 from llama_pajamas_run_gguf.engine.sampling import Candidates, Sampler, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
+from llama_pajamas_run_gguf.engine.side_reader import SideReader
 from llama_pajamas_run_gguf.engine.spans import Senses
 from llama_pajamas_run_gguf.engine.speculation import Speculator
+from llama_pajamas_run_gguf.engine.states import read_state
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Engine:
         adapters: of the model.
         speculator: guesses tokens, or None.
         senses: computes pictures and sounds, or None.
+        side: reads long prompts beside running answers, or None to read them in small chunks with the answers' steps.
         lanes: how many requests are worked on at once.
         batch: the most tokens of one decode call.
         outputs: of how many of them logits can be had.
@@ -85,6 +88,7 @@ class Engine:
         adapters: Adapters,
         speculator: Speculator | None = None,
         senses: Senses | None = None,
+        side: SideReader | None = None,
         *,
         lanes: int,
         batch: int,
@@ -100,6 +104,8 @@ class Engine:
         self._adapters = adapters
         self._speculator = speculator
         self._senses = senses
+        self._side = side
+        self._held: list[int] = []  # cells for the prompt that is read aside
         self._outputs = outputs
         self._turn = Turn()
         self._lanes = lanes
@@ -159,6 +165,8 @@ class Engine:
             waiting, self._waiting = self._waiting, []
         for sequence in [*self._running, *waiting]:
             self._fail(sequence, Cancelled("The model was closed."))
+        if self._side is not None:
+            self._side.close()
         if self._drawers is not None:
             self._drawers.shutdown()
 
@@ -172,21 +180,27 @@ class Engine:
             self._scheduled = False
             if self._closed:
                 return
+        if not self._running:
+            self._gather()
+        self._serve()
+        self._read_aside()
+        with self._lock:
+            if not self._closed and (self._running or self._waiting):
+                self._schedule()
+
+    def _serve(self) -> None:
+        """See who came and left, and compute a step for those who are there."""
         try:
-            if not self._running:
-                self._gather()
             self._drop_cancelled()
             self._admit()
             self._look()
+            self._begin_aside()
             if self._running:
                 self._decode()
         except Exception as error:  # a broken engine must not leave readers waiting for ever
             _log.exception("step failed")
             for sequence in list(self._running):
                 self._fail(sequence, error if isinstance(error, InferenceError) else InferenceError(str(error)))
-        with self._lock:
-            if not self._closed and (self._running or self._waiting):
-                self._schedule()
 
     def _gather(self) -> None:
         """Wait a moment for those who come together with the first.
@@ -296,7 +310,8 @@ class Engine:
         llama_cpp.llama_synchronize(self._context)  # a GPU computes on after the call
         end = time.perf_counter()
         seconds = end - start
-        if tokens == answering or any(not work.sequence.answered for work in plan):
+        beside = self._side is not None and self._side.sequence is not None  # steps are dearer then
+        if (tokens == answering and not beside) or any(not work.sequence.answered for work in plan):
             self._pacer.learn(seconds, end, answering=answering, reading=tokens - answering)
         if self._speculator is not None:
             self._speculator.learn(tokens, seconds)
@@ -316,7 +331,7 @@ class Engine:
             self._adapters.apply(adapter, self._context)
             group = [sequence for sequence in self._running if sequence.adapter is adapter]
             answering = [sequence for sequence in group if sequence.answering]
-            reading = [sequence for sequence in group if not sequence.answering]
+            reading = [sequence for sequence in group if not sequence.answering and not self._waits(sequence)]
             shares = self._pacer.shares(len(answering), reading)
             plan = [Work(sequence, 1) for sequence in answering] + [Work(*part) for part in shares]
             if guess:
@@ -446,6 +461,77 @@ class Engine:
         for slot in self._cache.slots:
             self._cache.clear(slot)
 
+    # Long prompts
+
+    def _long(self, sequence: Sequence) -> bool:
+        """Whether its prompt is better read aside, as long as others answer."""
+        return sequence.aside and not sequence.spans and not sequence.answering and sequence.ahead > SHORT
+
+    def _waits(self, sequence: Sequence) -> bool:
+        """Whether a sequence is being read aside, or is the next one to be."""
+        reader = None if self._side is None else self._side.sequence
+        return reader is not None and (reader is sequence or self._long(sequence))
+
+    def _begin_aside(self) -> None:
+        """Have the first long prompt in line read aside, if that helps somebody."""
+        side = self._side
+        if side is None or side.computing or side.sequence is not None:
+            return
+        long = [sequence for sequence in self._running if self._long(sequence)]
+        if not long or not any(sequence.answering for sequence in self._running):
+            return
+        sequence = min(long, key=lambda sequence: sequence.order)
+        slot = sequence.slot
+        assert slot is not None  # running sequences have one
+        if not self._cache.reserve(sequence.ahead):
+            return
+        start = len(slot.tokens)
+        state = read_state(self._context, slot.id) if start else None
+        try:
+            if (state is None and start) or not side.begin(sequence, start, state):
+                sequence.aside = False
+                return
+        except OutOfMemory as error:
+            _log.info("request=%d is read with the answers' steps: %s", sequence.arrival, error.message)
+            sequence.aside = False
+            return
+        self._held = self._cache.hold(sequence.ahead)
+
+    def _read_aside(self) -> None:
+        """Read a part of a long prompt, the others' steps in between."""
+        side = self._side
+        if side is None or side.sequence is None:
+            return
+        sequence = side.sequence
+        try:
+            whole = side.read(self._meanwhile)
+        except InferenceError as error:
+            if side.sequence is sequence:
+                self._fail(sequence, error)
+            whole = False
+        if side.sequence is not sequence:  # it left meanwhile
+            side.close()
+        elif whole:
+            self._end_aside(sequence)
+
+    def _meanwhile(self) -> float:
+        """The others' work; returns how many seconds it can wait then."""
+        self._serve()
+        answering = sum(sequence.answering for sequence in self._running)
+        return self._pacer.pause(answering, sum(self._long(sequence) for sequence in self._running))
+
+    def _end_aside(self, sequence: Sequence) -> None:
+        """Bring what was read aside into the cache of all."""
+        assert self._side is not None
+        state, slot = self._side.take(), sequence.slot
+        assert slot is not None
+        self._side.close()
+        self._cache.let_go(self._held)
+        self._held = []
+        if state is None or not self._cache.replace(slot, sequence.tokens[:-1], state, self._context):
+            _log.info("request=%d is read once more: the cache has no room for what was read aside", sequence.arrival)
+            sequence.aside = False
+
     # Leaving
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
@@ -472,6 +558,10 @@ class Engine:
     def _release(self, sequence: Sequence) -> None:
         if sequence in self._running:
             self._running.remove(sequence)
+        if self._side is not None and self._side.sequence is sequence:
+            self._side.drop()
+            self._cache.let_go(self._held)
+            self._held = []
         slot, sequence.slot = sequence.slot, None
         if slot is not None:
             self._cache.release(slot)

@@ -10,7 +10,7 @@ from llama_pajamas_run_gguf.engine.sequence import Sequence
 _PROLONGATION = 0.6
 #: Prompts with no more tokens to read than this when their turn came are read at once, where there is credit for the
 #: pause that it makes.
-_SHORT = 512
+SHORT = 512
 #: The longest pause of running answers for short prompts, in seconds and in steps; the longer of the two.
 _PAUSE_SECONDS, _PAUSE_STEPS = 2.0, 6.0
 #: Seconds of such pauses that are earned in a second.
@@ -21,6 +21,12 @@ _FIRST_CHUNK = 16
 #: Steps for one adapter before those of another; every change has llama.cpp plan its computation anew.
 _TURN = 8
 _SMOOTHING = 0.2
+#: So many readers at most add to a step.
+_READERS = 4
+#: Seconds below which being called costs more than what can be computed meanwhile.
+_SHORTEST_PAUSE = 0.001
+#: Seconds after which somebody who computes while nobody answers looks whether somebody came.
+_LOOK_UP = 0.02
 
 
 class Pacer:
@@ -47,6 +53,18 @@ class Pacer:
     def reading_time(self, tokens: int) -> float:
         """Seconds that reading so many tokens of prompts takes; 0 as long as nothing is known."""
         return tokens * (self._per_token or 0.0)
+
+    def pause(self, answering: int, readers: int) -> float:
+        """Seconds that something else may compute between two steps.
+
+        Args:
+            answering: how many sequences are writing an answer meanwhile.
+            readers: how many wait for a long prompt to be read.
+        """
+        usual = self._usual(answering)
+        if not answering or usual is None:
+            return _LOOK_UP
+        return max(usual * _PROLONGATION * min(max(readers, 1), _READERS), _SHORTEST_PAUSE)
 
     def shares(self, answering: int, reading: Many[Sequence]) -> list[tuple[Sequence, int]]:
         """Whose prompts the next step reads, and how many tokens of each.
@@ -100,7 +118,7 @@ class Pacer:
         for sequence in sorted(reading, key=lambda sequence: sequence.order):
             count = sequence.readable
             total = self._at_once_tokens + count
-            if count and sequence.unread <= _SHORT and total <= room and total * cost <= credit:
+            if count and sequence.unread <= SHORT and total <= room and total * cost <= credit:
                 chosen.append((sequence, count))
                 self._at_once_tokens = total
         return chosen
@@ -112,7 +130,7 @@ class Pacer:
 
     def _paced(self, answering: int, readers: int) -> int:
         """Tokens of long prompts that keep a step within what it may take."""
-        self._readers = min(max(readers, 1), 4)
+        self._readers = min(max(readers, 1), _READERS)
         usual = self._usual(answering)
         if usual is None or self._per_token is None:
             return _FIRST_CHUNK

@@ -73,6 +73,7 @@ class Sequence:
         self.sampler: Sampler | None = None
         self.cached: int | None = None
         self.unread = len(prompt)  # tokens that were to be read when it was last given a lane
+        self.aside = True  # whether a long prompt of it may be read aside
         self.luck = 0.6  # how often guesses of its next token are right
         self.steps_without_guess = 0
         self.expected: tuple[int, int] | None = None  # a guess that was not used: its place, its first token

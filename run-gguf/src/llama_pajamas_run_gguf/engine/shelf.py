@@ -4,17 +4,15 @@ Every step's attention looks over all of the KV cache up to the last cell in use
 wait there for their next turn slow the others down. On the shelf they cost nothing until they are wanted again.
 """
 
-import ctypes
 from array import array
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-import llama_cpp
 import numpy as np
-import numpy.typing as npt
 
 from llama_pajamas_run_gguf.engine.prefixes import common_length
+from llama_pajamas_run_gguf.engine.states import State, read_state, state_size, write_state
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +27,7 @@ class Shelved:
 
     key: Hashable
     tokens: "array[int]"
-    state: npt.NDArray[np.uint8]
+    state: State
 
 
 class Shelf:
@@ -65,13 +63,13 @@ class Shelf:
                 return
             if common == len(other.tokens):
                 self._drop(other)
-        size = int(llama_cpp.llama_state_seq_get_size(self._context, sequence))
+        size = state_size(self._context, sequence)
         if not 0 < size <= self._limit:
             return
         while self.bytes + size > self._limit:
             self._drop(self._shelved[0])
-        state = np.empty(size, np.uint8)
-        if llama_cpp.llama_state_seq_get_data(self._context, _pointer(state), size, sequence) != size:
+        state = read_state(self._context, sequence)
+        if state is None:
             return
         self._shelved.append(Shelved(key, array("i", tokens), state))
         self.bytes += size
@@ -96,8 +94,7 @@ class Shelf:
     def restore(self, shelved: Shelved, sequence: int) -> bool:
         """Copy a sequence back into the cache, where it must be empty; False where llama.cpp finds no room."""
         self._touch(shelved)
-        size = shelved.state.nbytes
-        return bool(llama_cpp.llama_state_seq_set_data(self._context, _pointer(shelved.state), size, sequence))
+        return write_state(self._context, sequence, shelved.state)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -116,7 +113,3 @@ class Shelf:
 
 def _common(one: "array[int]", other: "array[int]") -> int:
     return common_length(np.frombuffer(one, np.int32), np.frombuffer(other, np.int32))
-
-
-def _pointer(state: npt.NDArray[np.uint8]) -> Any:
-    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
