@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 #: Bytes in all, and of a picture, for which one more helper is worth its waking.
-_HELPED, _HELPED_EACH = 1 << 20, 80 << 10
+_HELPED, _HELPED_EACH = 2 << 20, 80 << 10
 #: The least and the most bytes of a piece, which one thread copies at a time.
 _LEAST_PIECE, _MOST_PIECE = 160 << 10, 1 << 20
 #: How many bytes are told at once, but for the last.
 _TOLD: Final = 512 << 10
 #: Where nobody helps, a copy of up to this many bytes keeps Python's lock: to give it away and get it back takes more.
-_AT_ONCE: Final = 256 << 10
+AT_ONCE: Final = 256 << 10
 #: How often the other threads are let run for a piece that they are copying, before they are waited for in earnest:
 #: a thread that sleeps takes longer to wake than a piece takes to copy.
 _GLANCES: Final = 50
@@ -139,11 +139,23 @@ class Copying:
 
     def _copy(self, index: int) -> None:
         for pixels, offset in self._pieces[index][2]:
-            part = self._into[offset : offset + pixels.size]
-            if not self.helped and pixels.size <= _AT_ONCE and pixels.flags.c_contiguous:
-                part.data[:] = pixels.reshape(-1).data
-            else:
-                np.copyto(part.reshape(pixels.shape), pixels)
+            copy_pixels(pixels, self._into, offset, at_once=not self.helped)
+
+
+def copy_pixels(pixels: Pixels, into: Pixels, offset: int, *, at_once: bool) -> None:
+    """Copy a picture.
+
+    Args:
+        pixels: uint8 [height, width, 3], also a view with gaps.
+        into: uint8 [n].
+        offset: where it begins there.
+        at_once: whether a small one is copied without letting other threads run.
+    """
+    part = into[offset : offset + pixels.size]
+    if at_once and pixels.size <= AT_ONCE and pixels.flags.c_contiguous:
+        part.data[:] = pixels.reshape(-1).data
+    else:
+        np.copyto(part.reshape(pixels.shape), pixels)
 
 
 def _cut(offsets: Sequence[int], pictures: Sequence[Pixels], size: int) -> list[_Piece]:

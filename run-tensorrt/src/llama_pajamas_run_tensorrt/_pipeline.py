@@ -22,7 +22,7 @@ from llama_pajamas_run_core.dsp.heads import Candidates, read_candidates, suppre
 from llama_pajamas_run_core.errors import InferenceError, PajamasError
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
 from llama_pajamas_run_tensorrt import _sdk
-from llama_pajamas_run_tensorrt._copying import Copiers, Copying
+from llama_pajamas_run_tensorrt._copying import AT_ONCE, Copiers, Copying, copy_pixels
 from llama_pajamas_run_tensorrt._driver import Graph
 from llama_pajamas_run_tensorrt._head import Table, table_of
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
@@ -133,7 +133,7 @@ class Pipeline:
             self._reserve(tensor.dtype)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Begin to bring a batch to pinned memory, as far as other threads help.
+        """Bring a small batch to pinned memory and on its way to the GPU; a larger one as far as other threads help.
 
         The results of the batch before can still be made after this.
 
@@ -149,9 +149,7 @@ class Pipeline:
                 return
             self._next_placements = [self._place(job.image.width, job.image.height) for job in jobs]
             offsets = self._describe(jobs)
-            self._copying = Copying(self._host_pixels, offsets, [job.image.pixels for job in jobs])
-            if self._copiers is not None:
-                self._copiers.help(self._copying)
+            self._begin_copying([job.image.pixels for job in jobs], offsets)
 
     def launch(self) -> None:
         """Copy what is still to be copied of the batch that was prepared, and start it.
@@ -328,6 +326,16 @@ class Pipeline:
         self._pixels = self.lane.empty((block.size,), np.uint8)
         self._pixels_block = block
         self._host_pixels = np.asarray(block.handle)[: block.size]
+
+    def _begin_copying(self, pictures: Sequence[npt.NDArray[np.uint8]], offsets: Sequence[int]) -> None:
+        if (end := offsets[-1] + pictures[-1].size) <= AT_ONCE:
+            for pixels, offset in zip(pictures, offsets, strict=True):
+                copy_pixels(pixels, self._host_pixels, offset, at_once=True)
+            self._upload(0, end)
+            return
+        self._copying = Copying(self._host_pixels, offsets, pictures)
+        if self._copiers is not None:
+            self._copiers.help(self._copying)
 
     def _upload(self, first: int, last: int) -> None:
         assert self._pixels is not None

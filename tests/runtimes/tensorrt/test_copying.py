@@ -27,6 +27,7 @@ def laid_out(images):
 CASES = [
     [(1, 1)],
     [(640, 640)],
+    [(1080, 1920)],
     [(224, 224)] * 9,
     [(640, 640), (3, 5), (1, 700), (900, 1), (480, 640), (64, 64), (2, 2), (1000, 333)],
 ]
@@ -78,6 +79,7 @@ def test_helpers_that_do_not_come_are_not_waited_for():
     images = pictures(*[(640, 640)] * 3)
     into, offsets = laid_out(images)
     copying = Copying(into, offsets, images)
+    assert not copying.helped
     Nobody().help(copying)
     assert copying.helped
     assert list(copying.ready())[-1][1] == offsets[-1] + images[-1].size

@@ -264,9 +264,10 @@ def test_pictures_of_all_sizes_in_one_batch_and_larger_ones_after(newest, tmp_pa
 
 
 def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
-    from llama_pajamas_run_tensorrt import _copying, vision
+    from llama_pajamas_run_tensorrt import _copying, _pipeline, vision
 
     monkeypatch.setattr(vision, "usable_processors", lambda: 8)
+    monkeypatch.setattr(_pipeline, "AT_ONCE", 500)
     for name in ("_HELPED", "_HELPED_EACH", "_LEAST_PIECE", "_TOLD"):
         monkeypatch.setattr(_copying, name, 500)
     engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
