@@ -2,30 +2,12 @@
 
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
+from support.tiny_lora import write_adapter
 
 from llama_pajamas_run_core.errors import BadInput, Busy, LoadError
 
 pytest.importorskip("llama_cpp")
-
-
-def write_adapter(path: Path, *, dim: int = 64, layers: int = 2, seed: int = 1, architecture: str = "llama") -> Path:
-    rng = np.random.default_rng(seed)
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 16.0)
-    for layer in range(layers):
-        for half, shape in (("a", (4, dim)), ("b", (dim, 4))):
-            values = rng.standard_normal(shape, dtype=np.float32)
-            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_{half}", values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.fixture

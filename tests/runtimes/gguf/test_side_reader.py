@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from support.tiny_lora import write_adapter
 
 from llama_pajamas_run_core.errors import Cancelled
 from llama_pajamas_run_core.types.chat import GenerationOptions, GenerationRequest
@@ -147,6 +148,21 @@ def test_one_that_has_to_give_way_is_answered_later(load) -> None:
         urgent = backend.submit(request("help", max_tokens=4, priority=1)).result()
         assert urgent.usage.completion_tokens
         assert long.result().text == alone
+    assert settled(backend)
+
+
+def test_each_prompt_is_read_with_its_adapter(load, tmp_path) -> None:
+    backend = load(n_ctx=4096, n_lanes=4, n_batch=256, adapters={"other": write_adapter(tmp_path / "other.gguf")})
+    plain, adapted = (
+        backend.submit(request(LONG, max_tokens=8, temperature=0.0, adapter=name)).result().text
+        for name in (None, "other")
+    )
+    assert plain != adapted
+    backend._ready().run(backend._engine._cache.drop_idle)
+    with answering(backend) as seen:
+        assert backend.submit(request(LONG, max_tokens=8, temperature=0.0, adapter="other")).result().text == adapted
+        assert seen[0] > 20  # whose adapter is none goes on meanwhile
+        assert backend.submit(request(LONG, max_tokens=8, temperature=0.0)).result().text == plain
     assert settled(backend)
 
 

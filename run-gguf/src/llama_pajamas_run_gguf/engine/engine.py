@@ -326,12 +326,12 @@ class Engine:
         Where the cache has no room for that, guesses are left out, then the last in line gives way.
         """
         guess = self._speculator is not None
-        while self._running:
-            adapter = self._turn.choose([sequence.adapter for sequence in self._running])
+        while present := [sequence for sequence in self._running if not self._waits(sequence)]:
+            adapter = self._turn.choose([sequence.adapter for sequence in present])
             self._adapters.apply(adapter, self._context)
-            group = [sequence for sequence in self._running if sequence.adapter is adapter]
+            group = [sequence for sequence in present if sequence.adapter is adapter]
             answering = [sequence for sequence in group if sequence.answering]
-            reading = [sequence for sequence in group if not sequence.answering and not self._waits(sequence)]
+            reading = [sequence for sequence in group if not sequence.answering]
             shares = self._pacer.shares(len(answering), reading)
             plan = [Work(sequence, 1) for sequence in answering] + [Work(*part) for part in shares]
             if guess:
