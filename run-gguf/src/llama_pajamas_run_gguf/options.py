@@ -28,7 +28,8 @@ class LoadOptions:
         kv_cells: tokens that the cache holds over all requests. Requests wait, or give way and go on later, when it is
             full. None for ``n_ctx`` times ``n_lanes``, or less where that is much of the free memory.
         prompt_cache_mib: memory of the host, in MiB, for the keys and values of conversations that wait for their next
-            turn while others run; 0 to compute them again. None for 1024, or less where a tenth of the free memory is.
+            turn while others run, 256 of them at the most; 0 to compute them again. None for 1024, or less where a
+            tenth of the free memory is.
         flash_attention: whether attention is computed by llama.cpp's fused kernels; None where it can be. They are
             faster, but round differently for one token than for many, so that now and then an answer depends on how its
             prompt was cut.

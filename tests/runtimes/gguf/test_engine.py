@@ -270,6 +270,19 @@ def test_the_shelf_keeps_within_its_limit_and_forgets_the_oldest(load) -> None:
     assert backend.submit(_request(talks[0], max_tokens=2)).result().usage.cached_tokens < 10
 
 
+def test_the_shelf_keeps_so_many_conversations(load, monkeypatch) -> None:
+    monkeypatch.setattr("llama_pajamas_run_gguf.engine.shelf._MOST", 3)
+    backend = load(n_ctx=512, n_lanes=2)
+    shelf = backend._engine._cache._shelf
+    for number in range(6):
+        both = [backend.submit(_request(f"{number} {name} " + SYSTEM, max_tokens=2)) for name in ("one", "two")]
+        for one in both:
+            one.result()
+        assert len(shelf._shelved) <= 3
+    assert len(shelf._shelved) == 3
+    assert shelf.bytes == sum(shelved.state.nbytes for shelved in shelf._shelved)
+
+
 def test_without_a_shelf_idle_conversations_are_computed_again(load) -> None:
     backend = load(n_ctx=256, n_lanes=2, prompt_cache_mib=0)
     alone = greedy(backend, SYSTEM)

@@ -14,6 +14,9 @@ import numpy as np
 from llama_pajamas_run_gguf.engine.prefixes import common_length
 from llama_pajamas_run_gguf.engine.states import State, read_state, state_size, write_state
 
+#: The most sequences on the shelf: each is looked at whenever a request comes or goes.
+_MOST = 256
+
 
 @dataclass(slots=True, eq=False)
 class Shelved:
@@ -66,7 +69,7 @@ class Shelf:
         size = state_size(self._context, sequence)
         if not 0 < size <= self._limit:
             return
-        while self.bytes + size > self._limit:
+        while self.bytes + size > self._limit or len(self._shelved) >= _MOST:
             self._drop(self._shelved[0])
         state = read_state(self._context, sequence)
         if state is None:
