@@ -79,6 +79,11 @@ def test_parts_of_gpus(value, expected):
     assert seen(value, FOUR[0], DIVIDED)[0] == expected
 
 
+def test_a_bare_prefix_names_no_gpu():
+    assert seen("GPU-", FOUR[0])[0] == []
+    assert seen("GPU-a", FOUR[0])[0] == ["GPU-aa1"]
+
+
 def test_facts_of_a_part():
     (part,), reason = nvidia.ask(NVML(DIVIDED, GPU("GPU-n", parts=())), {})
     assert (part.uuid, part.name, part.memory, part.index) == ("MIG-11", "NVIDIA H200 MIG 1g.18gb", 18, 0)

@@ -85,7 +85,8 @@ def _find(ordered: Sequence[Card], name: str) -> NvidiaGPU | None:
         matching = [gpu for old, gpu in parts if gpu.uuid.startswith(name) or old == name]
         return matching[0] if len(matching) == 1 else None
     if name.startswith("GPU-"):
-        cards = [card for card in ordered if card.gpu.uuid.startswith(name)]
+        # Seen on hardware (driver 580): the bare prefix names none, even of one GPU.
+        cards = [card for card in ordered if card.gpu.uuid.startswith(name) and name != "GPU-"]
         return cards[0].usable() if len(cards) == 1 else None
     number = re.match(r"\d+", name)  # CUDA reads as far as there are digits
     if number is None or int(number[0]) >= len(ordered):
