@@ -2,7 +2,7 @@ r"""Vision on an NVIDIA GPU: our backend and its bare engine beside ONNX Runtime
 
     python benchmarks/gpu_vision.py --models FOLDER
     python benchmarks/gpu_vision.py --models FOLDER --torch-python python3 --torch-path '' \
-        --onnx-python python3 --onnx-path /tmp/ortgpu --output results.json
+        --onnx-python python3 --onnx-path FOLDER_OF_ONNXRUNTIME_GPU --output results.json
 
 FOLDER is where vision_models.py puts its models; those missing are made. Each framework runs in a process of its own,
 if need be of another Python, and all of them run the same weights on batches of the same size. First each one is made
