@@ -194,7 +194,7 @@ class GGUFLLMBackend(LLMBackend):
             speculator,
             self._projector,
             # A GPU reads prompts so fast that small chunks do.
-            None if self._device == "gpu" else SideReader(session, settings, self._adapters),
+            None if self._device == "gpu" else SideReader(session, settings, self._adapters, cell=self._cell(settings)),
             lanes=self._lanes,
             batch=settings.batch,
             outputs=settings.outputs,
@@ -202,13 +202,16 @@ class GGUFLLMBackend(LLMBackend):
             draws=min(_DRAWS_GPU, os.cpu_count() or 1) if self._device == "gpu" else 1,
         )
 
+    def _cell(self, settings: ContextSettings) -> float:
+        """Bytes of keys and values of one token."""
+        return max(self._footprint.cache / settings.cells, 1)
+
     def _shelf(self, settings: ContextSettings) -> tuple[Shelf | None, int]:
         """Where idle conversations go, and how many cells of the cache they may keep beside running ones."""
         # A processor's attention over idle cells costs it dearly, but copies within its memory are cheap; on a GPU it
         # is the other way round.
         share, shortest = (_IDLE_SHARE_GPU, _SHORTEST_GPU) if self._device == "gpu" else (_IDLE_SHARE, _SHORTEST)
-        cell = max(self._footprint.cache / settings.cells, 1)
-        idle = int(share * self._footprint.weights / cell)
+        idle = int(share * self._footprint.weights / self._cell(settings))
         if self._shelf_bytes == 0:
             return None, idle
         return Shelf(self._context, limit=self._shelf_bytes, shortest=shortest), idle

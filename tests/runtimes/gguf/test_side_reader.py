@@ -175,9 +175,14 @@ def test_without_memory_for_it_the_prompt_is_read_with_the_answers_steps(backend
     def full(*_: object, **__: object) -> None:
         raise OutOfMemory("There is no memory for that.")
 
-    monkeypatch.setattr(backend._session, "open_context", full)
+    with monkeypatch.context() as patch, answering(backend):
+        patch.setattr(backend._session, "open_context", full)
+        assert backend.submit(request(LONG, max_tokens=8, temperature=0.0)).result().text == alone
+    assert settled(backend)
+    monkeypatch.setattr("llama_pajamas_run_gguf.devices.host_memory_free", lambda: 1 << 20)
     with answering(backend):
         assert backend.submit(request(LONG, max_tokens=8, temperature=0.0)).result().text == alone
+    assert settled(backend)
 
 
 def test_what_finds_no_room_in_the_cache_is_read_once_more(backend, begun, monkeypatch) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import llama_cpp
 
 from llama_pajamas_run_core.errors import InferenceError
+from llama_pajamas_run_gguf import devices
 from llama_pajamas_run_gguf._session import CELL_STEP, ContextSettings, Session
 from llama_pajamas_run_gguf.engine.adapters import Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 #: Tokens of a chunk. ggml computes the attention of fewer on a processor token by token, which takes three times as
 #: long, and of more in no less time for each; and the longer a chunk, the longer its tensors keep the answers waiting.
 _CHUNK = 64
+#: The part of the free memory that a prompt's keys and values may take, in the context and as they are carried over.
+_MEMORY_SHARE = 0.5
 
 
 class SideReader:
@@ -37,10 +40,12 @@ class SideReader:
         session: the model.
         settings: of the context that the prompts are for.
         adapters: of the model.
+        cell: bytes of keys and values of one token.
     """
 
-    def __init__(self, session: Session, settings: ContextSettings, adapters: Adapters) -> None:
+    def __init__(self, session: Session, settings: ContextSettings, adapters: Adapters, *, cell: float) -> None:
         self._session = session
+        self._cell = cell
         self._settings = replace(settings, sequences=1, batch=min(_CHUNK, settings.batch), outputs=1)
         self._adapters = adapters
         self._batch = Batch(self._settings.batch)
@@ -71,6 +76,9 @@ class SideReader:
         """
         tokens = sequence.tokens[:-1]
         cells = -(-len(tokens) // CELL_STEP) * CELL_STEP
+        free = devices.host_memory_free()
+        if free is not None and 2 * cells * self._cell > _MEMORY_SHARE * free:
+            return False
         self._context = self._session.open_context(replace(self._settings, cells=cells), observer=self._observer)
         if state is not None and not write_state(self._context, 0, state):
             self.close()
