@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.tiny_lora import write_adapter
 
-from llama_pajamas_run_core.errors import Cancelled
+from llama_pajamas_run_core.errors import Cancelled, InferenceError
 from llama_pajamas_run_core.types.chat import GenerationOptions, GenerationRequest
 
 pytest.importorskip("llama_cpp")
@@ -192,6 +192,21 @@ def test_what_finds_no_room_in_the_cache_is_read_once_more(backend, begun, monke
     monkeypatch.setattr("llama_pajamas_run_gguf.engine.cache.write_state", lambda *_: False)
     with answering(backend):
         assert backend.submit(request(LONG, max_tokens=8, temperature=0.0)).result().text == alone
+    assert begun == [0]
+    assert settled(backend)
+
+
+def test_a_failure_ends_one_answer(backend, begun, monkeypatch) -> None:
+    def broken() -> None:
+        raise MemoryError("no room for a copy")
+
+    with monkeypatch.context() as patch, answering(backend) as seen:
+        patch.setattr(backend._engine._side, "take", broken)
+        with pytest.raises(InferenceError, match="The prompt could not be read: no room for a copy"):
+            backend.submit(request(LONG, max_tokens=1)).result()
+        known = seen[0]
+        assert backend.submit(request("good morning", max_tokens=8)).result().usage.completion_tokens
+        assert seen[0] > known
     assert begun == [0]
     assert settled(backend)
 

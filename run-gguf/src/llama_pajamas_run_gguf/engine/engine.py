@@ -504,15 +504,15 @@ class Engine:
             return
         sequence = side.sequence
         try:
-            whole = side.read(self._meanwhile)
-        except InferenceError as error:
-            if side.sequence is sequence:
-                self._fail(sequence, error)
-            whole = False
-        if side.sequence is not sequence:  # it left meanwhile
+            if side.read(self._meanwhile) and side.sequence is sequence:
+                self._end_aside(sequence)
+        except Exception as error:
+            if not isinstance(error, InferenceError):
+                _log.exception("request=%d could not be read aside", sequence.arrival)
+                error = InferenceError(f"The prompt could not be read: {error}")
+            self._fail(sequence, error)
+        if side.sequence is not sequence:  # it is read, or left meanwhile
             side.close()
-        elif whole:
-            self._end_aside(sequence)
 
     def _meanwhile(self) -> float:
         """The others' work; returns how many seconds it can wait then."""
@@ -525,7 +525,7 @@ class Engine:
         assert self._side is not None
         state, slot = self._side.take(), sequence.slot
         assert slot is not None
-        self._side.close()
+        self._side.drop()
         self._cache.let_go(self._held)
         self._held = []
         if state is None or not self._cache.replace(slot, sequence.tokens[:-1], state, self._context):
