@@ -18,11 +18,12 @@ import llama_cpp
 
 from llama_pajamas_run_core.errors import InferenceError
 from llama_pajamas_run_gguf import devices
-from llama_pajamas_run_gguf._session import CELL_STEP, ContextSettings, Session
+from llama_pajamas_run_gguf._session import ContextSettings, Session
 from llama_pajamas_run_gguf.engine.adapters import Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 from llama_pajamas_run_gguf.engine.states import State, read_state, write_state
+from llama_pajamas_run_gguf.memory import round_up
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class SideReader:
             OutOfMemory: there is none for another context.
         """
         tokens = sequence.tokens[:-1]
-        cells = -(-len(tokens) // CELL_STEP) * CELL_STEP
+        cells = round_up(len(tokens))
         free = devices.host_memory_free()
         if free is not None and 2 * cells * self._cell > _MEMORY_SHARE * free:
             return False
