@@ -68,25 +68,6 @@ class Job:
     read: Read | None = None
 
 
-class _Mapped:
-    """Errors of the SDK become ours; the same as ``_sdk.mapped``, at less cost where there is none."""
-
-    __slots__ = ("_lane",)
-
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
-
-    def __enter__(self) -> None:
-        self._lane.session.log.forget()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            session = self._lane.session
-            ours = _sdk.as_ours(error, InferenceError, f"{session.path.name} failed", session.log)
-            if ours is not error:
-                raise ours from error
-
-
 class Pipeline:
     """A lane with what is needed around the engine. Used by one thread at a time, which has the lane's GPU current.
 
@@ -117,7 +98,7 @@ class Pipeline:
         self._least = max(min((low[0] for low, _, _ in tensor.limits), default=1), reading.batch or 1)
         self._kernels, self._copiers = kernels, copiers
         self._read = [session.outputs[index] for index in reading.outputs]
-        self._mapped = _Mapped(lane)
+        self._mapped = _sdk.mapped(InferenceError, f"{session.path.name} failed", session.log)
         self._jobs: list[Job] = []
         self._placements: list[Placement] = []
         self._next: list[Job] = []

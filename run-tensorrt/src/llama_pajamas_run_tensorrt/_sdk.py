@@ -7,8 +7,6 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -115,23 +113,30 @@ def _log_of(module: Any) -> Any:
     return Messages()
 
 
-@contextmanager
-def mapped(kind: type[LoadError] | type[InferenceError], what: str, log: Log | None = None) -> Iterator[None]:
-    """Errors of TensorRT and PyCUDA become ours.
+class mapped:
+    """Errors of TensorRT and PyCUDA become ours, in a ``with`` statement. Can be entered again and again.
+
+    A class, as it is entered several times for every picture: a generator takes seven times as long.
 
     Args:
         kind: what they become, unless memory ran out.
         what: how the message begins ("model.engine failed").
         log: where TensorRT tells more; what it said before counts no more.
     """
-    if log is not None:
-        log.forget()
-    try:
-        yield
-    except Exception as error:  # PyCUDA's and TensorRT's errors share no base below Exception
-        if (ours := as_ours(error, kind, what, log)) is error:
-            raise
-        raise ours from error
+
+    __slots__ = ("_kind", "_log", "_what")
+
+    def __init__(self, kind: type[LoadError] | type[InferenceError], what: str, log: Log | None = None) -> None:
+        self._kind, self._what, self._log = kind, what, log
+
+    def __enter__(self) -> None:
+        if self._log is not None:
+            self._log.forget()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        # PyCUDA's and TensorRT's errors share no base below Exception.
+        if isinstance(error, Exception) and (ours := as_ours(error, self._kind, self._what, self._log)) is not error:
+            raise ours from error
 
 
 def as_ours(
