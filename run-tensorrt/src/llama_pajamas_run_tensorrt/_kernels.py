@@ -36,7 +36,7 @@ class VisionKernels:
         self._module = _load(device)
         self._fit = {kind: self._function(f"fit_{kind}", "PPiiiffffffP") for kind in ("f32", "f16")}
         self._collect = {kind: self._function(f"collect_{kind}", "PPiiiiiPiPP") for kind in ("f32", "f16")}
-        self._suppress = self._function("suppress_boxes", "PiPPPP")
+        self._suppress = self._function("suppress_boxes", "PiPPPPP")
         self._gather = {kind: self._function(f"gather_{kind}", "PPiiiiiP") for kind in ("f32", "f16")}
 
     def fit(
@@ -107,7 +107,17 @@ class VisionKernels:
         )
 
     def suppress(
-        self, stream: Any, *, count: int, pictures: int, room: int, found: int, counts: int, keys: int, told: int
+        self,
+        stream: Any,
+        *,
+        count: int,
+        pictures: int,
+        room: int,
+        found: int,
+        counts: int,
+        keys: int,
+        told: int,
+        copy: int = 0,
     ) -> None:
         """Of doubles keep the surest.
 
@@ -119,10 +129,12 @@ class VisionKernels:
             found: address of what that found.
             counts: the same.
             keys: address of uint64 [count, room], to sort in.
-            told: address of Box [count, 1 + MOST_KEPT]: a heading before each picture's boxes.
+            told: address of Box [count, 1 + MOST_KEPT], in the host's pinned memory: a heading before each picture's
+                boxes.
+            copy: address of the same on the GPU, or 0.
         """
         self._suppress.prepared_async_call(
-            (count, 1, 1), (SUPPRESS_THREADS, 1, 1), stream, pictures, room, found, counts, keys, told
+            (count, 1, 1), (SUPPRESS_THREADS, 1, 1), stream, pictures, room, found, counts, keys, told, copy
         )
 
     def gather(

@@ -2,7 +2,7 @@
 
 For a batch the host copies pixels to pinned memory, and what describes each picture beside them; the GPU does the rest:
 a kernel that brings the pictures to the input, the engine, and for heads in YOLOv8's layout two kernels that leave the
-few boxes that count. Where a batch of that size came before, kernels, engine and the copy back are one CUDA graph.
+few boxes that count, in the host's memory. Where a batch of that size came before, all of that is one CUDA graph.
 """
 
 import logging
@@ -244,10 +244,13 @@ class Pipeline:
         self._room = min(1 << max(table.layout[2] - 1, 0).bit_length(), MOST_FOUND)
         self._found = lane.empty((most, self._room, BOX.itemsize), np.uint8)
         self._keys = lane.empty((most, self._room, 8), np.uint8)
-        self._told = lane.empty((most, 1 + MOST_KEPT, BOX.itemsize), np.uint8)
-        self._host_told = self._pinned(self._told.nbytes).view(np.float32).reshape(most, 1 + MOST_KEPT, 8)
+        # The kernel writes to the host's memory itself: that takes less than a copy that waits for it.
+        told = self._pinned(most * (1 + MOST_KEPT) * BOX.itemsize)
+        self._told_address = int(told.ctypes.data)
+        self._host_told = told.view(np.float32).reshape(most, 1 + MOST_KEPT, 8)
         self._host_told_integers = self._host_told.view(np.int32)
         if table.weights:
+            self._told = lane.empty((most, 1 + MOST_KEPT, BOX.itemsize), np.uint8)
             self._weights = lane.empty((most, MOST_KEPT, table.weights), np.float32)
 
     def _pinned(self, size: int) -> npt.NDArray[np.uint8]:
@@ -369,7 +372,8 @@ class Pipeline:
         if table is None or kernels is None:
             return
         output: DeviceArray = self._made[table.name]
-        found, told, counts = self._found.address, self._told.address, self._counts.address
+        found, counts = self._found.address, self._counts.address
+        copy = self._told.address if table.weights else 0
         kernels.collect(
             stream,
             output.dtype,
@@ -390,20 +394,20 @@ class Pipeline:
             found=found,
             counts=counts,
             keys=self._keys.address,
-            told=told,
+            told=self._told_address,
+            copy=copy,
         )
         if table.weights:
             kernels.gather(
                 stream,
                 output.dtype,
                 count=count,
-                told=told,
+                told=copy,
                 table=output.address,
                 layout=table.layout,
                 weights=table.weights,
                 coefficients=self._weights.address,
             )
-        _sdk.cuda.memcpy_dtoh_async(self._host_told[:count], told, stream)
 
     def _fed(self, count: int) -> DeviceArray:
         shape = (max(count, self._least), *self._input.shape[1:])

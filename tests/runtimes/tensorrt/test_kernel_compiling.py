@@ -110,7 +110,7 @@ def test_numbers_in_python_are_those_of_the_source():
     defined = dict(re.findall(r"#define (\w+) ([\d.e+f]+)", source))
     assert (int(defined["MOST_FOUND"]), int(defined["MOST_KEPT"])) == (kernels.MOST_FOUND, kernels.MOST_KEPT)
     assert (int(defined["TILE_X"]), int(defined["TILE_Y"])) == kernels.TILE
-    assert int(defined["SUPPRESS_THREADS"]) == kernels.SUPPRESS_THREADS
+    assert int(defined["CHUNK"]) == kernels.SUPPRESS_THREADS
     assert kernels.BOX.itemsize == 32
 
 

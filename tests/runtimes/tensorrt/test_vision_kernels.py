@@ -93,7 +93,7 @@ def run(kernels, tables, kinds, options, *, half=False, turned=False, weights=0,
     room = room or 1 << max(places - 1, 0).bit_length()
     found = np.zeros((count, room), BOX)
     keys = np.zeros((count, room), np.uint64)
-    rows = np.zeros((count, 1 + MOST_KEPT), BOX)
+    rows, copy = np.zeros((count, 1 + MOST_KEPT), BOX), np.zeros((count, 1 + MOST_KEPT), BOX)
     counts = np.zeros(count, np.int32)
     out = np.zeros((count, MOST_KEPT, max(weights, 1)), np.float32)
     kernels.launch(
@@ -102,11 +102,11 @@ def run(kernels, tables, kinds, options, *, half=False, turned=False, weights=0,
     )  # fmt: skip
     kernels.launch(
         "suppress_boxes", (count, 1, 1), (SUPPRESS_THREADS, 1, 1), told.ctypes.data, room,
-        found.ctypes.data, counts.ctypes.data, keys.ctypes.data, rows.ctypes.data,
+        found.ctypes.data, counts.ctypes.data, keys.ctypes.data, rows.ctypes.data, copy.ctypes.data,
     )  # fmt: skip
     if weights:
         kernels.launch(
-            f"gather_{kind}", (count, 1, 1), (256, 1, 1), rows.ctypes.data, table.ctypes.data, channels, weights,
+            f"gather_{kind}", (count, 1, 1), (256, 1, 1), copy.ctypes.data, table.ctypes.data, channels, weights,
             places, *steps, out.ctypes.data,
         )  # fmt: skip
     headings = rows.view(np.int32).reshape(count, 1 + MOST_KEPT, 8)[:, 0, :3]

@@ -36,9 +36,9 @@ BOX: Final = np.dtype(
 MOST_FOUND, MOST_KEPT = 16_384, 300
 #: The most places of a head that the source's keys tell apart.
 MOST_PLACES: Final = 1 << 18
-#: TILE_X, TILE_Y and SUPPRESS_THREADS of the source.
+#: TILE_X, TILE_Y and CHUNK of the source.
 TILE: Final = (32, 8)
-SUPPRESS_THREADS: Final = 256
+SUPPRESS_THREADS: Final = 1024
 
 # Products and sums are rounded one by one, as NumPy rounds them.
 _FLAGS: Final = ("--fmad=false",)

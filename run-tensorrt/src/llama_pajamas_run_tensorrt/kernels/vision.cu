@@ -10,11 +10,12 @@
 #define FAR_AWAY 1e6f
 // The most boxes of a picture that are compared with each other here; with more of them the host reads the output.
 #define MOST_FOUND 16384
-// How many of them lie in shared memory at once: the surest, then the next, ...
+// How many of them are compared at once, each by a thread of its own: the surest, then the next, ...
 #define CHUNK 1024
+// Up to how many of them are sorted in shared memory.
+#define NEAR 2048
 // The most boxes of a picture that are told.
 #define MOST_KEPT 300
-#define SUPPRESS_THREADS 256
 
 #ifndef ON_A_PROCESSOR
 __device__ float as_float(unsigned short bits) {
@@ -187,97 +188,107 @@ __device__ bool doubles(const Box& best, const Box& other, float iou) {
     return whole > 0.0f && shared / whole > iou;
 }
 
-// Of boxes that are doubles of each other, the surest. One block for each picture.
+// The first rank from `from` on whose byte in `left` is not zero, or CHUNK.
+__device__ int next_left(const unsigned long long* left, int from) {
+    for (int word = from / 8; word < CHUNK / 8; word++) {
+        unsigned long long bytes = left[word];
+        if (word == from / 8) bytes &= ~0ULL << (8 * (from % 8));
+        if (bytes != 0) return 8 * word + (__ffsll((long long)bytes) - 1) / 8;
+    }
+    return CHUNK;
+}
+
+// Of boxes that are doubles of each other, the surest. One block for each picture, one thread for each box of a chunk.
 //
-// `keys` is room for a key of every box that may be found. As many as fit are sorted in shared memory instead.
+// `keys` is room for a key of every box that may be found; as many as fit are sorted in shared memory instead. `told` lies
+// in the host's memory; `copy`, if there is one, is the same on the GPU.
 __device__ void suppress(
-    const Picture* pictures, int room, const Box* found, const int* counts, unsigned long long* keys, Box* told) {
-    __shared__ unsigned long long near_keys[CHUNK];
+    const Picture* pictures, int room, const Box* found, const int* counts, unsigned long long* keys, Box* told,
+    Box* copy) {
+    __shared__ unsigned long long near_keys[NEAR];
     __shared__ float x1[CHUNK], y1[CHUNK], x2[CHUNK], y2[CHUNK];
     __shared__ int kinds[CHUNK];
-    __shared__ unsigned char gone[CHUNK];
-    __shared__ int chosen[MOST_KEPT];
+    __shared__ unsigned long long left[CHUNK / 8];  // a byte for each box: whether it is not yet known for a double
+    __shared__ Box kept[MOST_KEPT];
     const int image = blockIdx.x, thread = threadIdx.x, total = counts[image];
     const Picture picture = pictures[image];
     found += (long long)image * room;
     told += (long long)image * (1 + MOST_KEPT);
-    int* heading = (int*)told;
-    if (total > room) {
-        if (thread == 0) {
-            heading[0] = total;
-            heading[1] = 0;
-            heading[2] = 1;
+    if (copy != 0) copy += (long long)image * (1 + MOST_KEPT);
+    int many = 0, more = total > room;
+    if (!more) {
+        // The surest first, those that are equally sure in the order of the output: the boxes came in any order.
+        unsigned long long* order = total <= NEAR ? near_keys : keys + (long long)image * room;
+        int size = 1;
+        while (size < total) size *= 2;
+        for (int slot = thread; slot < size; slot += CHUNK) {
+            unsigned long long key = ~0ULL;
+            if (slot < total) {
+                const unsigned int sureness = bits_of(found[slot].score);  // grows with the score, never negative
+                key = ((unsigned long long)~sureness << 32) | ((unsigned int)found[slot].place << 14) | slot;
+            }
+            order[slot] = key;
         }
-        return;
-    }
-    // The surest first, those that are equally sure in the order of the output: the boxes came in any order.
-    unsigned long long* order = total <= CHUNK ? near_keys : keys + (long long)image * room;
-    int size = 1;
-    while (size < total) size *= 2;
-    for (int slot = thread; slot < size; slot += SUPPRESS_THREADS) {
-        unsigned long long key = ~0ULL;
-        if (slot < total) {
-            const unsigned int sureness = bits_of(found[slot].score);  // grows with the score, which is not negative
-            key = ((unsigned long long)~sureness << 32) | ((unsigned int)found[slot].place << 14) | (unsigned int)slot;
-        }
-        order[slot] = key;
-    }
-    __syncthreads();
-    for (int span = 2; span <= size; span *= 2) {
-        for (int step = span / 2; step > 0; step /= 2) {
-            for (int pair = thread; pair < size / 2; pair += SUPPRESS_THREADS) {
-                const int slot = 2 * pair - (pair & (step - 1)), other = slot + step;
-                const unsigned long long first = order[slot], second = order[other];
-                if ((first > second) == ((slot & span) == 0)) {
-                    order[slot] = second;
-                    order[other] = first;
+        __syncthreads();
+        for (int span = 2; span <= size; span *= 2) {
+            for (int step = span / 2; step > 0; step /= 2) {
+                for (int pair = thread; pair < size / 2; pair += CHUNK) {
+                    const int slot = 2 * pair - (pair & (step - 1)), other = slot + step;
+                    const unsigned long long first = order[slot], second = order[other];
+                    if ((first > second) == ((slot & span) == 0)) {
+                        order[slot] = second;
+                        order[other] = first;
+                    }
                 }
+                __syncthreads();
+            }
+        }
+        const int limit = picture.limit < MOST_KEPT ? picture.limit : MOST_KEPT;
+        for (int start = 0; start < total && !more; start += CHUNK) {
+            Box mine = {};
+            bool mine_left = start + thread < total;
+            if (mine_left) {
+                mine = found[order[start + thread] & (MOST_FOUND - 1)];
+                for (int before = 0; before < many && mine_left; before++)  // those of earlier chunks
+                    mine_left = !doubles(kept[before], mine, picture.iou);
+                x1[thread] = mine.x1;
+                y1[thread] = mine.y1;
+                x2[thread] = mine.x2;
+                y2[thread] = mine.y2;
+                kinds[thread] = mine.kind;
+            }
+            ((unsigned char*)left)[thread] = mine_left;
+            __syncthreads();
+            // The same for all threads: what one of them changes while another still looks lies behind what that finds.
+            for (int rank = next_left(left, 0); rank < CHUNK; rank = next_left(left, rank + 1)) {
+                if (many == limit) {
+                    more = limit != picture.limit;
+                    start = total;
+                    break;
+                }
+                if (thread == rank) kept[many] = mine;
+                many++;
+                const Box best = {x1[rank], y1[rank], x2[rank], y2[rank], 0.0f, kinds[rank], 0, 0};
+                if (mine_left && thread > rank && doubles(best, mine, picture.iou)) {
+                    mine_left = false;
+                    ((unsigned char*)left)[thread] = 0;
+                }
+                __syncthreads();
             }
             __syncthreads();
         }
     }
-    int kept = 0, more = 0;
-    bool enough = false;
-    for (int start = 0; start < total && !enough; start += CHUNK) {
-        const int many = total - start < CHUNK ? total - start : CHUNK;
-        for (int rank = thread; rank < many; rank += SUPPRESS_THREADS) {
-            const Box box = found[order[start + rank] & (MOST_FOUND - 1)];
-            unsigned char is_gone = 0;
-            for (int before = 0; before < kept && !is_gone; before++)  // those of earlier chunks
-                is_gone = doubles(found[chosen[before]], box, picture.iou);
-            x1[rank] = box.x1;
-            y1[rank] = box.y1;
-            x2[rank] = box.x2;
-            y2[rank] = box.y2;
-            kinds[rank] = box.kind;
-            gone[rank] = is_gone;
-        }
-        __syncthreads();
-        for (int rank = 0; rank < many; rank++) {
-            if (gone[rank]) continue;  // the same for all threads
-            enough = kept == picture.limit || kept == MOST_KEPT;
-            if (enough) {
-                more = kept != picture.limit;
-                break;
-            }
-            if (thread == 0) chosen[kept] = (int)(order[start + rank] & (MOST_FOUND - 1));
-            kept++;
-            const Box best = {x1[rank], y1[rank], x2[rank], y2[rank], 0.0f, kinds[rank], 0, 0};
-            for (int other = rank + 1 + thread; other < many; other += SUPPRESS_THREADS) {
-                if (gone[other]) continue;
-                const Box box = {x1[other], y1[other], x2[other], y2[other], 0.0f, kinds[other], 0, 0};
-                if (doubles(best, box, picture.iou)) gone[other] = 1;
-            }
-            __syncthreads();
-        }
-        __syncthreads();
+    for (int rank = thread; rank < many; rank += CHUNK) {
+        told[1 + rank] = kept[rank];
+        if (copy != 0) copy[1 + rank] = kept[rank];
     }
-    // Written together at the end: a copy for each box in turn would wait for the GPU's memory as often.
-    for (int rank = thread; rank < kept; rank += SUPPRESS_THREADS) told[1 + rank] = found[chosen[rank]];
     if (thread == 0) {
-        heading[0] = total;
-        heading[1] = kept;
-        heading[2] = more;
+        Box heading = {};
+        ((int*)&heading)[0] = total;
+        ((int*)&heading)[1] = many;
+        ((int*)&heading)[2] = more;
+        told[0] = heading;
+        if (copy != 0) copy[0] = heading;
     }
 }
 
@@ -319,8 +330,9 @@ __global__ void fit_f16(FIT_ARGUMENTS(unsigned short)) { fit(FIT_VALUES); }
 __global__ void collect_f32(COLLECT_ARGUMENTS(float)) { collect(COLLECT_VALUES); }
 __global__ void collect_f16(COLLECT_ARGUMENTS(unsigned short)) { collect(COLLECT_VALUES); }
 __global__ void suppress_boxes(
-    const Picture* pictures, int room, const Box* found, const int* counts, unsigned long long* keys, Box* told) {
-    suppress(pictures, room, found, counts, keys, told);
+    const Picture* pictures, int room, const Box* found, const int* counts, unsigned long long* keys, Box* told,
+    Box* copy) {
+    suppress(pictures, room, found, counts, keys, told, copy);
 }
 __global__ void gather_f32(GATHER_ARGUMENTS(float)) { gather(GATHER_VALUES); }
 __global__ void gather_f16(GATHER_ARGUMENTS(unsigned short)) { gather(GATHER_VALUES); }
