@@ -188,14 +188,14 @@ __device__ bool doubles(const Box& best, const Box& other, float iou) {
     return whole > 0.0f && shared / whole > iou;
 }
 
-// The first rank from `from` on whose byte in `left` is not zero, or CHUNK.
-__device__ int next_left(const unsigned long long* left, int from) {
-    for (int word = from / 8; word < CHUNK / 8; word++) {
+// The first rank from `from` on whose byte in `left` is not zero, or `end`, a multiple of 8.
+__device__ int next_left(const unsigned long long* left, int from, int end) {
+    for (int word = from / 8; word < end / 8; word++) {
         unsigned long long bytes = left[word];
         if (word == from / 8) bytes &= ~0ULL << (8 * (from % 8));
         if (bytes != 0) return 8 * word + (__ffsll((long long)bytes) - 1) / 8;
     }
-    return CHUNK;
+    return end;
 }
 
 // Of boxes that are doubles of each other, the surest. One block for each picture, one thread for each box of a chunk.
@@ -216,12 +216,15 @@ __device__ void suppress(
     told += (long long)image * (1 + MOST_KEPT);
     if (copy != 0) copy += (long long)image * (1 + MOST_KEPT);
     int many = 0, more = total > room;
+    // Warps without a box of their own would only take the others' time.
+    const int threads = total > CHUNK ? CHUNK : total > 32 ? (total + 31) / 32 * 32 : 32;
+    if (thread >= threads) return;
     if (!more) {
         // The surest first, those that are equally sure in the order of the output: the boxes came in any order.
         unsigned long long* order = total <= NEAR ? near_keys : keys + (long long)image * room;
         int size = 1;
         while (size < total) size *= 2;
-        for (int slot = thread; slot < size; slot += CHUNK) {
+        for (int slot = thread; slot < size; slot += threads) {
             unsigned long long key = ~0ULL;
             if (slot < total) {
                 const unsigned int sureness = bits_of(found[slot].score);  // grows with the score, never negative
@@ -232,7 +235,7 @@ __device__ void suppress(
         __syncthreads();
         for (int span = 2; span <= size; span *= 2) {
             for (int step = span / 2; step > 0; step /= 2) {
-                for (int pair = thread; pair < size / 2; pair += CHUNK) {
+                for (int pair = thread; pair < size / 2; pair += threads) {
                     const int slot = 2 * pair - (pair & (step - 1)), other = slot + step;
                     const unsigned long long first = order[slot], second = order[other];
                     if ((first > second) == ((slot & span) == 0)) {
@@ -260,7 +263,7 @@ __device__ void suppress(
             ((unsigned char*)left)[thread] = mine_left;
             __syncthreads();
             // The same for all threads: what one of them changes while another still looks lies behind what that finds.
-            for (int rank = next_left(left, 0); rank < CHUNK; rank = next_left(left, rank + 1)) {
+            for (int rank = next_left(left, 0, threads); rank < threads; rank = next_left(left, rank + 1, threads)) {
                 if (many == limit) {
                     more = limit != picture.limit;
                     start = total;
@@ -278,7 +281,7 @@ __device__ void suppress(
             __syncthreads();
         }
     }
-    for (int rank = thread; rank < many; rank += CHUNK) {
+    for (int rank = thread; rank < many; rank += threads) {
         told[1 + rank] = kept[rank];
         if (copy != 0) copy[1 + rank] = kept[rank];
     }
