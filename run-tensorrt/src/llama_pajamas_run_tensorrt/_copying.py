@@ -18,6 +18,8 @@ _LEAST_PIECE, _MOST_PIECE = 160 << 10, 1 << 20
 _TOLD: Final = 512 << 10
 #: Where nobody helps, a copy of up to this many bytes keeps Python's lock: to give it away and get it back takes more.
 AT_ONCE: Final = 256 << 10
+#: From how many bytes on a copy may be cut into pieces: to cut, tell and put together takes longer than helpers save.
+CUT: Final = 2 << 20
 #: How often the other threads are let run for a piece that they are copying, before they are waited for in earnest:
 #: a thread that sleeps takes longer to wake than a piece takes to copy.
 _GLANCES: Final = 50
@@ -156,6 +158,29 @@ def copy_pixels(pixels: Pixels, into: Pixels, offset: int, *, at_once: bool) -> 
         part.data[:] = pixels.reshape(-1).data
     else:
         np.copyto(part.reshape(pixels.shape), pixels)
+
+
+def copied(into: Pixels, offsets: Sequence[int], pictures: Sequence[Pixels]) -> Iterator[tuple[int, int]]:
+    """Copy pictures in this thread alone, and tell first and last byte of what is there, as :meth:`Copying.ready`.
+
+    Args:
+        into, offsets, pictures: as for :class:`Copying`.
+    """
+    told = end = offsets[0]
+    whole = offsets[-1] + pictures[-1].size - told <= AT_ONCE
+    for pixels, offset in zip(pictures, offsets, strict=True):
+        # In halves, so that the one is on its way to the GPU while the other is copied.
+        rows = len(pixels) if pixels.size <= _TOLD else -(-len(pixels) // 2)
+        for first in range(0, len(pixels), rows):
+            part = pixels[first : first + rows]
+            begin = offset + first * 3 * pixels.shape[1]
+            copy_pixels(part, into, begin, at_once=whole)
+            end = begin + part.size
+            if end - told >= _TOLD:
+                yield told, end
+                told = end
+    if end > told:
+        yield told, end
 
 
 def _cut(offsets: Sequence[int], pictures: Sequence[Pixels], size: int) -> list[_Piece]:

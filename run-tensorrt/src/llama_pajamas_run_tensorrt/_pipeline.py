@@ -22,7 +22,7 @@ from llama_pajamas_run_core.dsp.heads import Candidates, read_candidates, suppre
 from llama_pajamas_run_core.errors import InferenceError, PajamasError
 from llama_pajamas_run_core.types.vision import DetectOptions, Image
 from llama_pajamas_run_tensorrt import _sdk
-from llama_pajamas_run_tensorrt._copying import AT_ONCE, Copiers, Copying, copy_pixels
+from llama_pajamas_run_tensorrt._copying import CUT, Copiers, Copying, copied
 from llama_pajamas_run_tensorrt._driver import Graph
 from llama_pajamas_run_tensorrt._head import Table, table_of
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
@@ -312,10 +312,9 @@ class Pipeline:
         self._host_pixels = np.asarray(block.handle)[: block.size]
 
     def _begin_copying(self, pictures: Sequence[npt.NDArray[np.uint8]], offsets: Sequence[int]) -> None:
-        if (end := offsets[-1] + pictures[-1].size) <= AT_ONCE:
-            for pixels, offset in zip(pictures, offsets, strict=True):
-                copy_pixels(pixels, self._host_pixels, offset, at_once=True)
-            self._upload(0, end)
+        if offsets[-1] + pictures[-1].size <= CUT:
+            for first, last in copied(self._host_pixels, offsets, pictures):
+                self._upload(first, last)
             return
         self._copying = Copying(self._host_pixels, offsets, pictures)
         if self._copiers is not None:
@@ -327,27 +326,36 @@ class Pipeline:
 
     def _launch(self, count: int) -> None:
         """Start the batch by its graph, or piece by piece where there is none."""
+        if (graph := self._graphs.get(count)) is not None:
+            graph.launch(self.lane.stream)  # before all else: the GPU waits for it
+            self._made = self._outputs_for(count)
+            return
         if self._fixed is not None:
             self._made = self._outputs_for(count)
-        graph = self._graphs.get(count)
-        if graph is None and self._fixed is not None and (count <= _GRAPHED or count == self.most):
-            if count in self._came:  # it comes back
-                graph = self.lane.record(
-                    {self.reading.pixels.name: self._fed(count)},
-                    self._made,
-                    before=lambda: self._before(count),
-                    after=lambda: self._after(count),
-                )
-                if graph is not None:
-                    self._graphs[count] = graph
-            self._came.add(count)
-        if graph is not None:
-            graph.launch(self.lane.stream)
-            return
+            if (graph := self._recorded(count)) is not None:
+                graph.launch(self.lane.stream)
+                return
         self._before(count)
         into = None if self._fixed is None else self._made
         self._made = self.lane.run({self.reading.pixels.name: self._fed(count)}, into=into)
         self._after(count)
+
+    def _recorded(self, count: int) -> Graph | None:
+        """A new graph for batches of a size that comes back, where it is worth one and can be had."""
+        if count > _GRAPHED and count != self.most:
+            return None
+        if count not in self._came:
+            self._came.add(count)
+            return None
+        graph = self.lane.record(
+            {self.reading.pixels.name: self._fed(count)},
+            self._made,
+            before=lambda: self._before(count),
+            after=lambda: self._after(count),
+        )
+        if graph is not None:
+            self._graphs[count] = graph
+        return graph
 
     def _before(self, count: int) -> None:
         assert self._kernels is not None

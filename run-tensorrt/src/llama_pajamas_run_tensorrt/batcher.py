@@ -116,17 +116,13 @@ class Batcher(Generic[J, R]):
             BaseException: what one of the jobs raised. A batch that fails is tried once more, request by request, so
                 that an error is that of its own request.
         """
-        ticket: _Ticket[J, R] = _Ticket(jobs)
         with self._changed:
             if self._closed:
                 raise BadInput("The model was closed.")
-            self._queue.extend((ticket, index, job) for index, job in enumerate(jobs))
-            if self._free and not self._gathering:
-                ticket.place, ticket.state = self._free.pop(), _LEADING
-            else:
-                self._sleeping[ticket] = None
-                if self._gathering:
-                    self._changed.notify_all()
+            if (place := self._place_alone(len(jobs))) is None:
+                ticket = self._queued(jobs)
+        if place is not None:
+            return self._run_alone(place, jobs)
         try:
             while ticket.state != _DONE:
                 if ticket.state == _LEADING:
@@ -140,6 +136,43 @@ class Batcher(Generic[J, R]):
         if ticket.error is not None:
             raise ticket.error
         return ticket.results  # type: ignore[return-value]
+
+    def _place_alone(self, jobs: int) -> Any:
+        """A place for a request that fits into one batch and meets nobody, or None. Holds the lock."""
+        if jobs > self.most or not self._free or self._queue or self._gathering:
+            return None
+        if time.monotonic() < self._company_until:
+            return None
+        self.batches[jobs] = self.batches.get(jobs, 0) + 1
+        return self._free.pop()
+
+    def _run_alone(self, place: Any, jobs: Sequence[J]) -> list[R]:
+        """A batch of one request, without what only a crowd needs: that takes longer than copying a small picture."""
+        try:
+            with self._working():
+                try:
+                    place.prepare(jobs)
+                    place.launch()
+                    place.wait()
+                    return list(place.results())
+                except BaseException:
+                    place.abandon()
+                    raise
+        finally:
+            with self._changed:
+                self._release(place)
+
+    def _queued(self, jobs: Sequence[J]) -> _Ticket[J, R]:
+        """A ticket for jobs that now wait in line, with a place where one is free. Holds the lock."""
+        ticket: _Ticket[J, R] = _Ticket(jobs)
+        self._queue.extend((ticket, index, job) for index, job in enumerate(jobs))
+        if self._free and not self._gathering:
+            ticket.place, ticket.state = self._free.pop(), _LEADING
+        else:
+            self._sleeping[ticket] = None
+            if self._gathering:
+                self._changed.notify_all()
+        return ticket
 
     def borrow(self) -> Any:
         """A place for oneself, as soon as one is free; :meth:`give_back` returns it."""

@@ -158,6 +158,7 @@ def vision_engine(
     *,
     precision: str = "fp16",
     batch: str | int | tuple[int, int, int] | None = None,
+    level: int = 3,
     device: GPU | int | str | None = None,
     options: Any = None,
 ) -> Path:
@@ -168,6 +169,7 @@ def vision_engine(
         precision: "fp32" or "fp16".
         batch: batch sizes, one, or smallest, best and largest ("1:8:64"), which is also what None stands for where the
             graph leaves them free.
+        level: how long TensorRT searches, 0 to 5.
         device: the GPU that is to run it; the first if None.
         options: what the caller says about the model (:class:`~llama_pajamas_run_core.artifacts.vision.spec.Options`).
 
@@ -182,7 +184,7 @@ def vision_engine(
     sizes = check_range(batch, "batch") if isinstance(batch, tuple) else None
     if batch is not None and sizes is None:
         sizes = parse_range(str(batch))
-    built = BuildOptions(precision=parse_precision(precision), batch=sizes)
+    built = BuildOptions(precision=parse_precision(precision), batch=sizes, level=level)
     model = load(graph)
     surgery = describe(model, (), {entry.key: entry.value for entry in model.metadata_props})
     reading = vision_reading(graph, surgery, options)

@@ -21,10 +21,11 @@ class TensorRTSTTBackend(WhisperSTTBackend):
         model: a folder with encoder.engine, decoder.engine and config.json, as ``llama-pajamas export tensorrt`` makes
             it; or the folder of the ONNX graphs, of which engines are built for this GPU when it is first loaded: that
             takes a minute or more, and they are kept.
-        options: for ONNX graphs ``precision`` ("fp16", "fp32") and ``windows``, how many windows of 30 seconds are
-            computed together (8); ``device``, ``trust``, ``memory_limit`` (for each of the two engines) and ``graphs``
-            as in :class:`~llama_pajamas_run_tensorrt._session.Session`; ``short_context`` has an effect where the
-            engines were built for fewer frames too.
+        options: for ONNX graphs ``precision`` ("fp16", "fp32"), ``windows``, how many windows of 30 seconds are
+            computed together (8), and ``level``, how long TensorRT searches for the fastest way (0 to 5, 3);
+            ``device``, ``trust``, ``memory_limit`` (for each of the two engines) and ``graphs`` as in
+            :class:`~llama_pajamas_run_tensorrt._session.Session`; ``short_context`` has an effect where the engines
+            were built for fewer frames too.
 
     Raises:
         BadInput: there is no such folder, an option is senseless, or nobody vouches for the engines.
@@ -33,7 +34,7 @@ class TensorRTSTTBackend(WhisperSTTBackend):
     """
 
     runtime: ClassVar[str] = "tensorrt"
-    _options: ClassVar[tuple[str, ...]] = ("device", *_SESSION, "precision", "windows")
+    _options: ClassVar[tuple[str, ...]] = ("device", *_SESSION, "precision", "windows", "level")
 
     _network: TensorRTWhisper
 
@@ -44,6 +45,7 @@ class TensorRTSTTBackend(WhisperSTTBackend):
             device=options.get("device"),
             precision=options.get("precision"),
             windows=options.get("windows"),
+            level=options.get("level"),
         )
         listening = Session(encoder, **given)
         try:

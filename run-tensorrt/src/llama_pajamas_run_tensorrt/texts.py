@@ -82,7 +82,7 @@ def _engines_of(path: Path) -> VisionFiles | None:
 
 
 def open_texts(
-    files: VisionFiles, device: GPU, *, precision: str = "fp16", **running: Any
+    files: VisionFiles, device: GPU, *, precision: str = "fp16", level: int = 3, **running: Any
 ) -> tuple[Session, TextEncoder]:
     """Load the text encoder; an engine is built of an ONNX graph when it is first asked for.
 
@@ -90,6 +90,7 @@ def open_texts(
         files: the model's files, with a text encoder.
         device: the GPU.
         precision: what an engine is built in.
+        level: how long TensorRT searches, 0 to 5.
         running: further arguments of the session.
 
     Returns:
@@ -101,7 +102,7 @@ def open_texts(
     engine = files.text
     assert engine is not None
     if is_onnx(engine):
-        engine = engine_for(engine, _options(files, precision), device=device, task="vision")
+        engine = engine_for(engine, _options(files, precision, level), device=device, task="vision")
     session = Session(engine, device=device.index, **running)
     try:
         return session, TextEncoder(files, TextEngine(session), min(session.max_batch, _BATCH[2]))
@@ -110,7 +111,7 @@ def open_texts(
         raise
 
 
-def _options(files: VisionFiles, precision: str) -> BuildOptions:
+def _options(files: VisionFiles, precision: str, level: int) -> BuildOptions:
     """Any number of tokens up to the model's, where its graph leaves that free."""
     from llama_pajamas_run_tensorrt.export.graph import describe, load
 
@@ -124,4 +125,5 @@ def _options(files: VisionFiles, precision: str) -> BuildOptions:
         precision=parse_precision(precision),
         batch=None if fixed else _BATCH,
         dims=dict.fromkeys(names, (1, min(16, most), most)),
+        level=level,
     )

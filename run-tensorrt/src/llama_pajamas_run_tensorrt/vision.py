@@ -34,7 +34,7 @@ from llama_pajamas_run_tensorrt.texts import is_text, open_texts, text_files
 logger = logging.getLogger(__name__)
 
 _SESSION: Final = ("device", "trust", "lanes", "memory_limit", "graphs")
-_BUILDING: Final = ("precision", "batch")
+_BUILDING: Final = ("precision", "batch", "level")
 _OWN: Final = ("max_batch", "max_wait_ms", "preprocess")
 #: Threads that help to copy pixels; a processor's memory is not faster with more.
 _COPIERS: Final = 8
@@ -54,7 +54,8 @@ class TensorRTVisionBackend(VisionBackend):
     Args:
         model: the .engine file, or the folder it lies in; or an ONNX model, of which an engine is built for this GPU
             when it is first loaded: that takes seconds to minutes, and it is kept.
-        options: for an ONNX model ``precision`` ("fp16", "fp32") and ``batch`` ("1:8:64"); ``task``, ``labels``,
+        options: for an ONNX model ``precision`` ("fp16", "fp32"), ``batch`` ("1:8:64") and ``level``, how long TensorRT
+            searches for the fastest way (0 to 5, 3); ``task``, ``labels``,
             ``size``, ``resize``, ``mean``, ``std``, ``head`` and ``crop`` as in
             :class:`~llama_pajamas_run_core.artifacts.vision.spec.Options`; ``device``, ``trust``, ``memory_limit`` and
             ``graphs`` as in :class:`~llama_pajamas_run_tensorrt._session.Session`; ``lanes``, how many batches are on
@@ -111,7 +112,9 @@ class TensorRTVisionBackend(VisionBackend):
             reading = read_spec(_graph(session), described, texts=texts is not None)
             if texts is not None and "embed_text" in reading.spec.tasks:
                 beside = {
-                    name: given[name] for name in ("trust", "memory_limit", "graphs", "precision") if name in given
+                    name: given[name]
+                    for name in ("trust", "memory_limit", "graphs", "precision", "level")
+                    if name in given
                 }
                 self._texts = open_texts(texts, session.device, **beside)
             with session.device.current():

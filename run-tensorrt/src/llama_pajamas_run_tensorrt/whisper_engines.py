@@ -15,7 +15,12 @@ WINDOWS: Final = 8
 
 
 def find_engines(
-    path: Path, *, device: GPU | int | str | None = None, precision: str | None = None, windows: int | None = None
+    path: Path,
+    *,
+    device: GPU | int | str | None = None,
+    precision: str | None = None,
+    windows: int | None = None,
+    level: int | None = None,
 ) -> tuple[Path, Path, Dimensions]:
     """Encoder, decoder and sizes of a model.
 
@@ -25,6 +30,7 @@ def find_engines(
         device: the GPU to build for.
         precision: "fp16" or "fp32" to build in; None for FP16.
         windows: how many windows the engines take together; None for 8.
+        level: how long TensorRT searches, 0 to 5; None for 3.
 
     Raises:
         BadInput: there is no such folder, it holds no Whisper model, or it holds engines, and only a build could do
@@ -41,10 +47,11 @@ def find_engines(
         engines = [folder / f"{name}.engine" for name in ("encoder", "decoder")]
         if missing := [engine.name for engine in engines if not engine.is_file()]:
             raise BadInput(f"{folder} holds no Whisper model: it has no {missing[0]}.", param="model")
-        if precision is not None or windows is not None:
+        asked = {"precision": precision, "windows": windows, "level": level}
+        if given := [name for name, value in asked.items() if value is not None]:
             raise BadInput(
-                f"{folder} holds engines already: precision and windows would have to be known when they are built.",
-                param="precision" if precision is not None else "windows",
+                f"{folder} holds engines already: {' and '.join(given)} would have to be known when they are built.",
+                param=given[0],
             )
         return engines[0], engines[1], sizes
     graphs = [folder / f"{name}.onnx" for name in ("encoder", "decoder")]
@@ -55,7 +62,10 @@ def find_engines(
             param="model",
         )
     options = BuildOptions(
-        precision=parse_precision(precision or "fp16"), batch=whisper_batch(windows), dims=whisper_dims(sizes)
+        precision=parse_precision(precision or "fp16"),
+        batch=whisper_batch(windows),
+        dims=whisper_dims(sizes),
+        level=3 if level is None else level,
     )
     about = read_json(folder / "config.json")
     encoder, decoder = (engine_for(one, options, device=device, task="stt", description=about) for one in graphs)

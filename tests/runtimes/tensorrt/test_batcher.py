@@ -89,6 +89,22 @@ def test_one_alone_runs_on_its_own_thread_and_waits_for_nobody():
     assert batcher.batches == {1: 1, 2: 1}
 
 
+@pytest.mark.parametrize("where", ["prepare", "launch", "wait", "results"])
+def test_an_error_of_one_alone_leaves_its_place_free(where):
+    desk = Desk()
+
+    def fail(*jobs):
+        raise InferenceError("no")
+
+    setattr(desk, where, fail)
+    batcher = Batcher([desk], 8)
+    with pytest.raises(InferenceError, match="no"):
+        batcher.run([1])
+    delattr(desk, where)
+    assert desk.abandoned == 1
+    assert batcher.run([2, 3]) == [4, 6]
+
+
 @pytest.mark.parametrize("places", [1, 2, 3])
 def test_many_jobs_are_cut_into_batches_and_come_back_in_order(places):
     desks = [Desk(most=8) for _ in range(places)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama_pajamas_run_tensorrt import _copying
-from llama_pajamas_run_tensorrt._copying import Copiers, Copying
+from llama_pajamas_run_tensorrt._copying import Copiers, Copying, copied
 
 
 def pictures(*sizes, seed=0):
@@ -33,18 +33,26 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("threads", [0, 1, 3])
+def in_pieces(into, offsets, images, helpers):
+    copying = Copying(into, offsets, images)
+    helpers.help(copying)
+    return copying.ready()
+
+
+def alone(into, offsets, images, helpers):
+    return copied(into, offsets, images)
+
+
+@pytest.mark.parametrize(("how", "threads"), [(alone, 0), (in_pieces, 0), (in_pieces, 1), (in_pieces, 3)])
 @pytest.mark.parametrize("sizes", CASES, ids=len)
-def test_every_pixel_comes_to_its_place_and_is_told_once(sizes, threads):
+def test_every_pixel_comes_to_its_place_and_is_told_once(sizes, how, threads):
     images = pictures(*sizes)
     helpers = Copiers(threads)
     try:
         for _ in range(5):
             into, offsets = laid_out(images)
-            copying = Copying(into, offsets, images)
-            helpers.help(copying)
             told = []
-            for first, last in copying.ready():
+            for first, last in how(into, offsets, images, helpers):
                 told.append((first, last))
                 for image, offset in zip(images, offsets, strict=True):  # what is told is there
                     low, high = max(first, offset), min(last, offset + image.size)
@@ -60,6 +68,12 @@ def test_every_pixel_comes_to_its_place_and_is_told_once(sizes, threads):
             assert (into[offsets[-1] + images[-1].size :] == 7).all()
     finally:
         helpers.close()
+
+
+def test_a_picture_is_on_its_way_while_half_of_it_is_copied():
+    images = pictures((640, 640))
+    into, offsets = laid_out(images)
+    assert list(copied(into, offsets, images)) == [(0, 614_400), (614_400, 1_228_800)]
 
 
 def test_small_copies_are_told_together():

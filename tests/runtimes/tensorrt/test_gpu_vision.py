@@ -29,7 +29,7 @@ SIZES = ((640, 480), (1280, 720), (100, 80), (37, 501), (1, 1), (3, 700), (640, 
 def backend_of(path, **options):
     from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
 
-    return TensorRTVisionBackend(path, **{"batch": "1:4:16", **options})
+    return TensorRTVisionBackend(path, **{"batch": "1:4:16", "level": 1, **options})
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch", "crop"])

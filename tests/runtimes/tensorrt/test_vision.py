@@ -267,7 +267,7 @@ def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
     from llama_pajamas_run_tensorrt import _copying, _pipeline, vision
 
     monkeypatch.setattr(vision, "usable_processors", lambda: 8)
-    monkeypatch.setattr(_pipeline, "AT_ONCE", 500)
+    monkeypatch.setattr(_pipeline, "CUT", 500)
     for name in ("_HELPED", "_HELPED_EACH", "_LEAST_PIECE", "_TOLD"):
         monkeypatch.setattr(_copying, name, 500)
     engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
