@@ -33,7 +33,6 @@ static unsigned int bits_of(float value) {
     std::memcpy(&bits, &value, 4);
     return bits;
 }
-static int __ffsll(long long value) { return __builtin_ffsll(value); }
 static int atomicAdd(int* place, int value) {
     int before = *place;
     *place += value;

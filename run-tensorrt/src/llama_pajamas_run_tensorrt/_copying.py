@@ -169,8 +169,9 @@ def copied(into: Pixels, offsets: Sequence[int], pictures: Sequence[Pixels]) -> 
     told = end = offsets[0]
     whole = offsets[-1] + pictures[-1].size - told <= AT_ONCE
     for pixels, offset in zip(pictures, offsets, strict=True):
-        # In halves, so that the one is on its way to the GPU while the other is copied.
-        rows = len(pixels) if pixels.size <= _TOLD else -(-len(pixels) // 2)
+        # In two parts, the one on its way to the GPU while the other is copied. The GPU waits for the way of the second
+        # alone, which is short; the way is some four times as fast as the copy.
+        rows = len(pixels) if pixels.size <= _TOLD else -(-3 * len(pixels) // 4)
         for first in range(0, len(pixels), rows):
             part = pixels[first : first + rows]
             begin = offset + first * 3 * pixels.shape[1]

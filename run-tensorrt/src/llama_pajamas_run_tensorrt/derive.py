@@ -4,12 +4,10 @@ Each GPU, TensorRT version and choice of options has an engine of its own in the
 for the same build it once.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +24,7 @@ from llama_pajamas_run_tensorrt.export.options import (
     parse_precision,
     parse_range,
 )
+from llama_pajamas_run_tensorrt.files import alone
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def engine_for(
     gpu = device if isinstance(device, GPU) else find_device(device)
     source = source_checksum(graph)
     path = engine_cache() / "engines" / f"{graph.stem}-{_key(source, gpu, options, task, description)}.engine"
-    with _alone(path):
+    with alone(path):
         if _whole(path):
             return path
         logger.warning(
@@ -130,15 +129,6 @@ def _whole(path: Path) -> bool:
     except LoadError as error:
         logger.info("engine=%s is built again: %s", path.name, error)
         return False
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process and thread at a time for each engine."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with path.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _log_progress(name: str) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from llama_pajamas_run_core.artifacts.places import cache_dir
 from llama_pajamas_run_core.errors import BadInput, LoadError
 from llama_pajamas_run_tensorrt._versions import compatible
+from llama_pajamas_run_tensorrt.files import write_whole
 
 #: How a plan begins, and where in it the version that made it lies (as trtexec --getPlanVersionOnly reads it).
 MAGIC: Final = b"ftrt"
@@ -71,9 +72,7 @@ class EngineRecord:
     def write(self, engine: Path) -> Path:
         """Write the sidecar of an engine; it appears whole or not at all."""
         path = sidecar(engine)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n", "utf-8")
-        partial.replace(path)
+        write_whole(path, (json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n").encode())
         return path
 
     @classmethod

@@ -75,14 +75,30 @@ def test_what_the_builder_is_told(stand_in, detector, monkeypatch):
     assert {feature.name for feature in config.previews} == (
         {"PROFILE_SHARING_0806"} if stand_in.tensorrt.flavour == "8.6" else set()
     )
-    assert [file.name for file in engine_cache().glob("timing-*")] == [
+    assert [file.name for file in engine_cache().glob("timing-*.cache")] == [
         f"timing-{stand_in.tensorrt.__version__}-9.0-NVIDIA-H200--stood-in-for-.cache"
     ]
     engine_for(detector, BuildOptions(precision="fp32"))
     assert stand_in.tensorrt.last_config.flags == set()
-    assert stand_in.tensorrt.last_config.get_timing_cache().data == b"+"
+    assert len(stand_in.tensorrt.last_config.get_timing_cache().lines) == 2  # this build's, and the one before's
     with pytest.raises(BadInput, match="no tactic source 'CUBLASS'. There are: CUBLAS, CUBLAS_LT, CUDNN"):
         engine_for(detector, BuildOptions(tactics=("CUBLASS",)))
+
+
+def test_timings_of_builds_at_the_same_time_are_all_kept(stand_in):
+    from llama_pajamas_run_tensorrt._device import find_device
+    from llama_pajamas_run_tensorrt.export.timings import Timings
+
+    timings = Timings.of(find_device())
+    builder = stand_in.tensorrt.Builder(None)
+    configs = [builder.create_builder_config() for _ in range(2)]
+    for config in configs:
+        timings.give(config)
+    for name, config in zip((b"one", b"other"), configs, strict=True):
+        config.get_timing_cache().lines.add(name)
+        timings.keep(config)
+    timings.give(configs[0])
+    assert configs[0].get_timing_cache().lines == {b"one", b"other"}
 
 
 def test_two_threads_build_one_engine(stand_in, detector, monkeypatch):

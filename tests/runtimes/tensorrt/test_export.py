@@ -428,16 +428,17 @@ def test_a_place_where_nothing_can_be_written_is_told_before_the_build(stand_in,
 
 
 def test_a_full_disk_loses_the_timings_but_not_the_engine(stand_in, tmp_path, monkeypatch, caplog):
-    from llama_pajamas_run_tensorrt.export import build, make
+    from llama_pajamas_run_tensorrt.export import build, make, timings
 
-    write = build._write
+    write = build.write_whole
 
     def full(path, data):
         if path.suffix in suffixes:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data)
 
-    monkeypatch.setattr(build, "_write", full)
+    for module in (build, timings):
+        monkeypatch.setattr(module, "write_whole", full)
     graph, suffixes = STARTER / "classify" / "model.onnx", {".cache"}
     (made,) = make.export_model(graph, tmp_path / "out.engine", BuildOptions(batch=(1, 2, 4))).made
     assert made.engine.is_file()

@@ -1,5 +1,6 @@
 """TensorRT's builder: graphs parsed, configured and written as the engines that the stand-in loads."""
 
+import hashlib
 from types import ModuleType
 from typing import Any
 
@@ -91,13 +92,17 @@ class OnnxParser:
 
 
 class TimingCache:
-    """tensorrt.ITimingCache."""
+    """tensorrt.ITimingCache; a line for each build."""
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self.lines = set(data.split())
 
     def serialize(self) -> bytes:
-        return self.data + b"+"
+        return b"\n".join(sorted(self.lines))
+
+    def combine(self, other: "TimingCache", ignore_mismatch: bool) -> bool:
+        self.lines |= other.lines
+        return True
 
 
 class OptimizationProfile:
@@ -202,6 +207,11 @@ class Builder:
         self._report(config)
         shared = trt.flavour != "8.6" or trt.PreviewFeature.PROFILE_SHARING_0806 in config.previews
         profiles = [profile.shapes for profile in config.profiles] if dynamic else []
+        if (timings := config.get_timing_cache()) is not None:
+            flags = sorted(str(flag) for flag in config.flags)
+            timings.lines.add(
+                hashlib.sha256(f"{network.model.SerializeToString()!r}{flags}".encode()).hexdigest().encode()
+            )
         return write_plan(trt, network.model.SerializeToString(), profiles, shared)
 
     def _report(self, config: BuilderConfig) -> None:

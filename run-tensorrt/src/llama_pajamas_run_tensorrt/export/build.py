@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,11 +19,12 @@ from llama_pajamas_run_tensorrt.engine_file import (
     EngineRecord,
     Profile,
     checksum,
-    engine_cache,
     remember_made_here,
 )
 from llama_pajamas_run_tensorrt.export.graph import Surgery, serialized
 from llama_pajamas_run_tensorrt.export.options import DEFAULT_BATCH, BuildOptions
+from llama_pajamas_run_tensorrt.export.timings import Timings
+from llama_pajamas_run_tensorrt.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def build_engine(
             config.int8_calibrator = calibrator
             _set_calibration_profile(builder, config, profile, calibrator.get_batch_size())
         monitor = _watch(config, table, progress)
-        cache_file = _load_timing_cache(config, device)
+        timings = Timings.of(device)
+        timings.give(config)
         logger.info("engine=%s precision=%s building", output.name, options.precision)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
@@ -96,11 +97,11 @@ def build_engine(
             if said == "TensorRT says no more":
                 said = "it found no way to compute some layer, perhaps because of the tactic sources or the workspace"
             raise LoadError(f"{source} could not be built: {said}.")
-        _save_timing_cache(config, cache_file)
+        timings.keep(config)
         data = bytes(plan)
         del plan, config, parser, network, builder, monitor
     try:
-        _write(output, data)
+        write_whole(output, data)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OutOfMemory(f"{output} does not fit on the disk: {len(data):,} bytes.") from error
@@ -306,41 +307,6 @@ def _watch(config: Any, table: Differences, progress: Progress | None) -> Any:
     monitor = _monitor_class(_sdk.tensorrt)(progress)
     config.progress_monitor = monitor
     return monitor
-
-
-def _load_timing_cache(config: Any, device: GPU) -> Path:
-    """Give a build the timings of earlier ones: without them it measures every tactic anew."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in device.name)
-    path = engine_cache() / f"timing-{_sdk.version()}-{device.capability[0]}.{device.capability[1]}-{name}.cache"
-    try:
-        data = path.read_bytes()
-    except OSError:
-        data = b""
-    timings = config.create_timing_cache(data)
-    if not config.set_timing_cache(timings, False) and data:
-        logger.info("timings=%s are of another build of TensorRT, and begun anew", path)
-        config.set_timing_cache(config.create_timing_cache(b""), False)
-    return path
-
-
-def _save_timing_cache(config: Any, path: Path) -> None:
-    timings = config.get_timing_cache()
-    if timings is not None:
-        try:
-            _write(path, bytes(timings.serialize()))
-        except OSError as error:
-            logger.warning("timings=%s could not be kept: %s", path, error)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _cuda_version() -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from llama_pajamas_run_core.errors import MissingDependency
 from llama_pajamas_run_tensorrt.engine_file import engine_cache
+from llama_pajamas_run_tensorrt.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ MOST_FOUND, MOST_KEPT = 16_384, 300
 MOST_PLACES: Final = 1 << 18
 #: TILE_X, TILE_Y and CHUNK of the source.
 TILE: Final = (32, 8)
-SUPPRESS_THREADS: Final = 1024
+SUPPRESS_THREADS: Final = 256
 
 # Products and sums are rounded one by one, as NumPy rounds them.
 _FLAGS: Final = ("--fmad=false",)
@@ -83,11 +84,8 @@ def compiled(capability: tuple[int, int]) -> Iterator[bytes]:
 
 
 def _keep(path: Path, binary: bytes) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial.write_bytes(binary)
-        partial.replace(path)
+        write_whole(path, binary)
     except OSError as error:  # it is compiled again the next time
         logger.debug("kernels are not kept in %s: %s", path, error)
 

@@ -10,8 +10,9 @@
 #define FAR_AWAY 1e6f
 // The most boxes of a picture that are compared with each other here; with more of them the host reads the output.
 #define MOST_FOUND 16384
-// How many of them are compared at once, each by a thread of its own: the surest, then the next, ...
-#define CHUNK 1024
+// How many of them are compared at once, each by a thread of its own: the surest, then the next, ... And bits for them.
+#define CHUNK 256
+#define WORDS (CHUNK / 64)
 // Up to how many of them are sorted in shared memory.
 #define NEAR 2048
 // The most boxes of a picture that are told.
@@ -188,16 +189,6 @@ __device__ bool doubles(const Box& best, const Box& other, float iou) {
     return whole > 0.0f && shared / whole > iou;
 }
 
-// The first rank from `from` on whose byte in `left` is not zero, or `end`, a multiple of 8.
-__device__ int next_left(const unsigned long long* left, int from, int end) {
-    for (int word = from / 8; word < end / 8; word++) {
-        unsigned long long bytes = left[word];
-        if (word == from / 8) bytes &= ~0ULL << (8 * (from % 8));
-        if (bytes != 0) return 8 * word + (__ffsll((long long)bytes) - 1) / 8;
-    }
-    return end;
-}
-
 // Of boxes that are doubles of each other, the surest. One block for each picture, one thread for each box of a chunk.
 //
 // `keys` is room for a key of every box that may be found; as many as fit are sorted in shared memory instead. `told` lies
@@ -208,23 +199,22 @@ __device__ void suppress(
     __shared__ unsigned long long near_keys[NEAR];
     __shared__ float x1[CHUNK], y1[CHUNK], x2[CHUNK], y2[CHUNK];
     __shared__ int kinds[CHUNK];
-    __shared__ unsigned long long left[CHUNK / 8];  // a byte for each box: whether it is not yet known for a double
+    // Which surer boxes of the chunk a box is a double of, a bit for each; all bits where it has no chance.
+    __shared__ unsigned long long surer[CHUNK][WORDS];
     __shared__ Box kept[MOST_KEPT];
     const int image = blockIdx.x, thread = threadIdx.x, total = counts[image];
     const Picture picture = pictures[image];
+    const int limit = picture.limit < MOST_KEPT ? picture.limit : MOST_KEPT;
     found += (long long)image * room;
     told += (long long)image * (1 + MOST_KEPT);
     if (copy != 0) copy += (long long)image * (1 + MOST_KEPT);
     int many = 0, more = total > room;
-    // Warps without a box of their own would only take the others' time.
-    const int threads = total > CHUNK ? CHUNK : total > 32 ? (total + 31) / 32 * 32 : 32;
-    if (thread >= threads) return;
     if (!more) {
         // The surest first, those that are equally sure in the order of the output: the boxes came in any order.
         unsigned long long* order = total <= NEAR ? near_keys : keys + (long long)image * room;
         int size = 1;
         while (size < total) size *= 2;
-        for (int slot = thread; slot < size; slot += threads) {
+        for (int slot = thread; slot < size; slot += CHUNK) {
             unsigned long long key = ~0ULL;
             if (slot < total) {
                 const unsigned int sureness = bits_of(found[slot].score);  // grows with the score, never negative
@@ -235,7 +225,7 @@ __device__ void suppress(
         __syncthreads();
         for (int span = 2; span <= size; span *= 2) {
             for (int step = span / 2; step > 0; step /= 2) {
-                for (int pair = thread; pair < size / 2; pair += threads) {
+                for (int pair = thread; pair < size / 2; pair += CHUNK) {
                     const int slot = 2 * pair - (pair & (step - 1)), other = slot + step;
                     const unsigned long long first = order[slot], second = order[other];
                     if ((first > second) == ((slot & span) == 0)) {
@@ -246,42 +236,59 @@ __device__ void suppress(
                 __syncthreads();
             }
         }
-        const int limit = picture.limit < MOST_KEPT ? picture.limit : MOST_KEPT;
         for (int start = 0; start < total && !more; start += CHUNK) {
+            const int here = total - start < CHUNK ? total - start : CHUNK;
             Box mine = {};
-            bool mine_left = start + thread < total;
-            if (mine_left) {
+            bool chance = thread < here;
+            if (chance) {
                 mine = found[order[start + thread] & (MOST_FOUND - 1)];
-                for (int before = 0; before < many && mine_left; before++)  // those of earlier chunks
-                    mine_left = !doubles(kept[before], mine, picture.iou);
+                for (int before = 0; before < many && chance; before++)  // those of earlier chunks
+                    chance = !doubles(kept[before], mine, picture.iou);
                 x1[thread] = mine.x1;
                 y1[thread] = mine.y1;
                 x2[thread] = mine.x2;
                 y2[thread] = mine.y2;
                 kinds[thread] = mine.kind;
             }
-            ((unsigned char*)left)[thread] = mine_left;
             __syncthreads();
-            // The same for all threads: what one of them changes while another still looks lies behind what that finds.
-            for (int rank = next_left(left, 0, threads); rank < threads; rank = next_left(left, rank + 1, threads)) {
-                if (many == limit) {
-                    more = limit != picture.limit;
-                    start = total;
-                    break;
+            for (int word = 0; word < WORDS; word++) {
+                unsigned long long bits = chance ? 0ULL : ~0ULL;
+                const int end = thread < 64 * (word + 1) ? thread : 64 * (word + 1);
+                for (int other = 64 * word; chance && other < end; other++) {
+                    const Box box = {x1[other], y1[other], x2[other], y2[other], 0.0f, kinds[other], 0, 0};
+                    if (doubles(box, mine, picture.iou)) bits |= 1ULL << (other & 63);
                 }
-                if (thread == rank) kept[many] = mine;
-                many++;
-                const Box best = {x1[rank], y1[rank], x2[rank], y2[rank], 0.0f, kinds[rank], 0, 0};
-                if (mine_left && thread > rank && doubles(best, mine, picture.iou)) {
-                    mine_left = false;
-                    ((unsigned char*)left)[thread] = 0;
-                }
-                __syncthreads();
+                surer[thread][word] = bits;
             }
             __syncthreads();
+            // One after the other, by all threads alike: a box stays that is no double of one that stays.
+            unsigned long long stays[WORDS] = {};
+            const int before = many;
+            int rank = -1;
+#pragma unroll
+            for (int word = 0; word < WORDS; word++) {
+                for (int bit = 0; bit < 64 && 64 * word + bit < here && !more; bit++) {
+                    const int box = 64 * word + bit;
+                    unsigned long long doubled = 0;
+                    bool none = surer[box][WORDS - 1] == ~0ULL;
+#pragma unroll
+                    for (int other = 0; other < WORDS; other++) doubled |= surer[box][other] & stays[other];
+                    if (none || doubled != 0) continue;
+                    if (many == limit) {
+                        more = 1;
+                        break;
+                    }
+                    if (thread == box) rank = many;
+                    stays[word] |= 1ULL << bit;
+                    many++;
+                }
+            }
+            if (rank >= before) kept[rank] = mine;
+            __syncthreads();
         }
+        more = more && limit != picture.limit;
     }
-    for (int rank = thread; rank < many; rank += threads) {
+    for (int rank = thread; rank < many; rank += CHUNK) {
         told[1 + rank] = kept[rank];
         if (copy != 0) copy[1 + rank] = kept[rank];
     }
