@@ -12,6 +12,9 @@ from common.subjects import EngineSubject, HttpSubject, Subject
 
 Sampling = dict[str, Any]
 
+#: Seconds before a run, so that what a subject tidies up after its answers is not in the next one's.
+_PAUSE = 0.5
+
 
 class Runs:
     """All runs of one subject with one number of streams.
@@ -85,6 +88,7 @@ async def throughput(
         for count in streams if repeat >= 0 else [max(streams)]:
             asks = _load(prompts, count, repeat, prompt, generated, sampling)
             for subject in _rotated(subjects, repeat):
+                await asyncio.sleep(_PAUSE)
                 answers = await subject.run(asks)
                 if repeat >= 0:
                     runs[count][subject.name].add(answers)

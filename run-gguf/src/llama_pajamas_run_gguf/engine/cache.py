@@ -30,6 +30,7 @@ class Slot:
         cells: the ledger's numbers for them.
         spans: pictures and sounds among the tokens.
         busy: whether a request is using it.
+        copied: whether it was offered to the shelf since it was used.
         used: when it was used last, for eviction.
     """
 
@@ -39,6 +40,7 @@ class Slot:
     cells: list[int] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     busy: bool = False
+    copied: bool = False
     used: int = 0
 
     def whole(self, length: int) -> int:
@@ -142,6 +144,22 @@ class SequenceCache:
             held -= len(slot.cells)
             self._put_away(slot)
 
+    def copy_ahead(self, most: int) -> bool:
+        """Copy one idle sequence to the shelf while there is time: later it can be taken out of the way at once.
+
+        Args:
+            most: bytes; a larger one would keep the next request waiting.
+
+        Returns:
+            whether there was one.
+        """
+        waiting = (slot for slot in self.slots if slot.tokens and not (slot.busy or slot.copied or slot.spans))
+        if self._shelf is None or (slot := next(waiting, None)) is None:
+            return False
+        slot.copied = True
+        self._shelf.put(slot.id, slot.key, slot.tokens, most=most)
+        return True
+
     def extend(self, slot: Slot, tokens: "array[int]") -> None:
         """Record tokens that the next decode call adds to a sequence; :meth:`reserve` must have found room."""
         slot.cells.extend(self.ledger.take(len(tokens)))
@@ -217,7 +235,7 @@ class SequenceCache:
         return slot
 
     def _begin(self, slot: Slot, key: Hashable) -> Slot:
-        slot.busy, slot.key, slot.used = True, key, next(self._clock)
+        slot.busy, slot.copied, slot.key, slot.used = True, False, key, next(self._clock)
         return slot
 
     def _idle(self, source: Slot | None) -> Slot | None:

@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 _GATHERING, _LONGEST_GATHERING = 0.03, 0.005
 #: Candidates in all from which on choosing on several threads is worth their being woken.
 _WORTH_THREADS = 500_000
+#: Up to how many bytes of a sequence are copied while nobody asks for anything: some hundredths of a second.
+_COPIED_AHEAD = 16 << 20
 #: llama_decode's answer when the KV cache has no room for a batch.
 _NO_ROOM = 1
 
@@ -187,6 +189,16 @@ class Engine:
         with self._lock:
             if not self._closed and (self._running or self._waiting):
                 self._schedule()
+            elif self._owner is not None:
+                self._owner.submit(self._rest)
+
+    def _rest(self) -> None:
+        """Nobody asks for anything: copy what was finished to where it will be in nobody's way, one after the other."""
+        with self._lock:
+            if self._closed or self._running or self._waiting or self._owner is None:
+                return
+        if self._cache.copy_ahead(_COPIED_AHEAD):
+            self._owner.submit(self._rest)
 
     def _serve(self) -> None:
         """See who came and left, and compute a step for those who are there."""
@@ -196,6 +208,7 @@ class Engine:
             self._look()
             self._begin_aside()
             if self._running:
+                self._cache.settle()
                 self._decode()
         except Exception as error:  # a broken engine must not leave readers waiting for ever
             _log.exception("step failed")
@@ -266,7 +279,6 @@ class Engine:
         sequence.unread = len(sequence.tokens) - len(slot.tokens)
         sequence.slot = slot
         self._running.append(sequence)
-        self._cache.settle()
         return True
 
     # A step
@@ -565,5 +577,4 @@ class Engine:
         slot, sequence.slot = sequence.slot, None
         if slot is not None:
             self._cache.release(slot)
-            self._cache.settle()
             self._blocked = False

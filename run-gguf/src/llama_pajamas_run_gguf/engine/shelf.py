@@ -49,13 +49,14 @@ class Shelf:
         self._shelved: list[Shelved] = []
         self.bytes = 0
 
-    def put(self, sequence: int, key: Hashable, tokens: "array[int]") -> None:
-        """Copy a sequence out of the cache, if it is long enough and there is room for it.
+    def put(self, sequence: int, key: Hashable, tokens: "array[int]", *, most: int | None = None) -> None:
+        """Copy a sequence out of the cache, if it is long enough and there is room for it. Nothing is copied twice.
 
         Args:
             sequence: llama.cpp's id.
             key: sequences share only with those of the same key.
             tokens: what the sequence holds.
+            most: bytes of a sequence that is worth it now; any that has room if None.
         """
         if len(tokens) < self._shortest:
             return
@@ -67,7 +68,7 @@ class Shelf:
             if common == len(other.tokens):
                 self._drop(other)
         size = state_size(self._context, sequence)
-        if not 0 < size <= self._limit:
+        if not 0 < size <= (self._limit if most is None else min(self._limit, most)):
             return
         while self.bytes + size > self._limit or len(self._shelved) >= _MOST:
             self._drop(self._shelved[0])
