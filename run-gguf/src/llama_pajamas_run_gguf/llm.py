@@ -36,6 +36,7 @@ from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.engine.speculation import MAX_DRAFT, LookupDrafter, Speculator
 from llama_pajamas_run_gguf.memory import Fixed, Footprint, Plan, Rehearsal
 from llama_pajamas_run_gguf.options import LoadOptions
+from llama_pajamas_run_gguf.processor import unused_instructions
 from llama_pajamas_run_gguf.threads import default_threads
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
@@ -273,6 +274,7 @@ class GGUFLLMBackend(LLMBackend):
             "kv_cells": self._memory.settings.cells,
             "memory": {name: getattr(self._footprint, name) for name in ("weights", "cache", "compute")},
             "given_up_for_memory": list(self._given_up),
+            "faster_built_with": unused_instructions(),
             "adapters": list(self._adapters.names),
         }
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -27,6 +28,7 @@ class Feed:
         self._news = asyncio.Event()
         self._error: Exception | None = None
         self._ended = False
+        self._silence = _Silence(self._news.set)
         self._task = asyncio.create_task(self._run(source))
 
     async def _run(self, source: AsyncIterator[bytes]) -> None:
@@ -60,13 +62,12 @@ class Feed:
         Raises:
             Exception: what the iterator raised, after its last item.
         """
-        try:
-            async with asyncio.timeout(patience):
-                while not self._items and not self._ended:
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            return b""
+        self._silence.begin(patience)
+        while not self._items and not self._ended:
+            if self._silence.over:
+                return b""
+            self._news.clear()
+            await self._news.wait()
         if self._items:
             data = b"".join(self._items)
             self._items.clear()
@@ -77,8 +78,49 @@ class Feed:
 
     async def close(self) -> None:
         """Stop the work, wherever it is. Harmless at the end."""
+        self._silence.end()
         self._task.cancel()
         await asyncio.wait([self._task])
+
+
+class _Silence:
+    """Notices that nothing comes for some seconds, with one timer for all items: a timer for each would cost as much
+    as sending it.
+
+    Args:
+        tell: called when the time is over.
+    """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._until = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is over that began last."""
+        return self._loop.time() >= self._until
+
+    def begin(self, seconds: float | None) -> None:
+        """From now on so many seconds may pass, or any time if None."""
+        self._until = math.inf if seconds is None else self._loop.time() + seconds
+        if self._timer is None and seconds is not None:
+            self._timer = self._loop.call_at(self._until, self._look)
+
+    def end(self) -> None:
+        """Notice nothing any more."""
+        self._until = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self.over:
+            self._tell()
+        elif self._until < math.inf:  # something came meanwhile
+            self._timer = self._loop.call_at(self._until, self._look)
 
 
 class Streamed(Response):
@@ -122,9 +164,7 @@ class Streamed(Response):
         watcher = asyncio.create_task(self._watch(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async with contextlib.aclosing(self._pieces()) as pieces:
-                async for data in pieces:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._send_all(send)
             if not self._gone:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:  # some servers tell of a client that left in this way
@@ -135,16 +175,20 @@ class Streamed(Response):
             if self._gone and self._on_leave is not None:
                 self._on_leave()
 
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
-        try:
-            while (data := await self._feed.take(self._silence)) is not None and not self._gone:
-                yield data or self._ping
-        except Exception as error:
-            if self._gone:
+    async def _send_all(self, send: Send) -> None:
+        while not self._gone:
+            try:
+                data = await self._feed.take(self._silence)
+            except Exception as error:
+                if self._gone:
+                    return
+                if self._on_error is None:
+                    raise
+                await send({"type": "http.response.body", "body": self._on_error(error), "more_body": True})
                 return
-            if self._on_error is None:
-                raise
-            yield self._on_error(error)
+            if data is None or self._gone:
+                return
+            await send({"type": "http.response.body", "body": data or self._ping, "more_body": True})
 
     async def _watch(self, receive: Receive) -> None:
         await _left(receive)
