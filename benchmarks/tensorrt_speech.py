@@ -191,6 +191,7 @@ def compare(backend: Any, place: Path, torch: Worker | None) -> dict[str, Any]:
 
 def starter(given: argparse.Namespace) -> dict[str, Any]:
     """Word error rates, word times and the speed of a long recording."""
+    from llama_pajamas_run_core.text.word_errors import word_error_rate
     from llama_pajamas_run_core.types.audio import Audio
     from llama_pajamas_run_onnx.export import export
     from llama_pajamas_run_onnx.stt import ONNXSTTBackend
@@ -199,7 +200,6 @@ def starter(given: argparse.Namespace) -> dict[str, Any]:
     from llama_pajamas_starter.speech.checkpoint import Checkpoint
     from llama_pajamas_starter.speech.data import padded
     from llama_pajamas_starter.speech.evaluate import held_out, word_time_errors
-    from llama_pajamas_starter.speech.metrics import word_error_rate
 
     graphs = given.models / "starter-speech"
     if not graphs.is_dir():

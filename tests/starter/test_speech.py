@@ -12,12 +12,12 @@ import pytest
 
 from llama_pajamas_run_core.dsp.mel import mel_filterbank
 from llama_pajamas_run_core.errors import LoadError
+from llama_pajamas_run_core.text.word_errors import edit_distance, word_error_rate
 from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import checkpoint, data, ggml, sentences, tokens
 from llama_pajamas_starter.speech.checkpoint import SIZES, Checkpoint, TokenTable
 from llama_pajamas_starter.speech.evaluate import held_out
-from llama_pajamas_starter.speech.metrics import edit_distance, word_error_rate
 
 SMALL = replace(SIZES, n_audio_state=8, n_audio_head=2, n_audio_layer=1, n_text_state=8, n_text_head=2, n_text_layer=1)
 

@@ -18,7 +18,7 @@ _LEAST_PIECE, _MOST_PIECE = 160 << 10, 1 << 20
 _TOLD: Final = 512 << 10
 #: Where nobody helps, a copy of up to this many bytes keeps Python's lock: to give it away and get it back takes more.
 AT_ONCE: Final = 256 << 10
-#: From how many bytes on a copy may be cut into pieces: to cut, tell and put together takes longer than helpers save.
+#: A copy of up to this many bytes is the caller's alone: to cut it into pieces for helpers takes longer than they save.
 CUT: Final = 2 << 20
 #: How often the other threads are let run for a piece that they are copying, before they are waited for in earnest:
 #: a thread that sleeps takes longer to wake than a piece takes to copy.

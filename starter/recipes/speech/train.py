@@ -25,10 +25,10 @@ from augment import spoil
 from model import LogMel, SpeechModel
 from windows import Batch, Workers
 
+from llama_pajamas_run_core.text.word_errors import word_error_rate
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech import data, tokens
 from llama_pajamas_starter.speech.checkpoint import SIZES, TokenTable, read, save
-from llama_pajamas_starter.speech.metrics import word_error_rate
 from llama_pajamas_starter.speech.sentences import sentence
 
 

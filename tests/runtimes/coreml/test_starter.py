@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from llama_pajamas_run_core.text.word_errors import word_error_rate
 from llama_pajamas_run_core.types.audio import Audio
 from llama_pajamas_run_core.types.vision import Box, Detection, DetectOptions, Image
 from llama_pajamas_run_coreml import CoreMLSTTBackend, CoreMLVisionBackend
@@ -20,7 +21,6 @@ from llama_pajamas_run_onnx import ONNXVisionBackend
 from llama_pajamas_starter.catalogue import MODELS, entries
 from llama_pajamas_starter.speech.data import RATE, padded
 from llama_pajamas_starter.speech.evaluate import held_out
-from llama_pajamas_starter.speech.metrics import word_error_rate
 from llama_pajamas_starter.vision.evaluate import retrieval_set
 from llama_pajamas_starter.vision.scenes import HELD_OUT_SEEDS, scene, single_object
 

@@ -160,8 +160,8 @@ class TestStarter:
         assert [word.start for word in made.words] == pytest.approx(starts, abs=0.12)
 
     def test_it_hears_what_was_said(self, folder: Path) -> None:
+        from llama_pajamas_run_core.text.word_errors import word_error_rate
         from llama_pajamas_starter.speech.evaluate import held_out
-        from llama_pajamas_starter.speech.metrics import word_error_rate
 
         spoken = held_out(24, seed=7)
         with ONNXSTTBackend(folder, short_context=True) as backend:

@@ -58,10 +58,10 @@ def test_logits_and_attention_are_those_of_onnx_runtime(starter, precision, tole
 
 def test_it_says_what_onnx_says(starter):
     pytest.importorskip("espeakng_loader", reason="espeak is not installed")
+    from llama_pajamas_run_core.text.word_errors import word_error_rate
     from llama_pajamas_run_tensorrt.stt import TensorRTSTTBackend
     from llama_pajamas_starter.speech.data import padded
     from llama_pajamas_starter.speech.evaluate import held_out
-    from llama_pajamas_starter.speech.metrics import word_error_rate
 
     spoken = held_out(50, seed=5)
     sounds = [Audio(padded(item.waveform(), 0.3, 0.3), 16_000) for item in spoken]

@@ -1,14 +1,16 @@
 """Whisper as TensorRT engines, in the flavour of each version: ONNX Runtime computes the graphs they are built of."""
 
+import wave
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from support import tensorrt_stand_in, whisper_checkpoint
 
 from llama_pajamas_run_core.artifacts.formats import TENSORRT_WHISPER, identify
-from llama_pajamas_run_core.errors import BadInput, LoadError
+from llama_pajamas_run_core.errors import BadInput, LoadError, Unsupported
 from llama_pajamas_run_core.testing.stt import STTContract, babble
 from llama_pajamas_run_core.types.audio import Audio
 from llama_pajamas_run_onnx.export import export
@@ -146,12 +148,68 @@ def test_a_folder_of_engines(backend, english: Path, tmp_path: Path) -> None:
 
 
 def test_int8_is_not_for_speech(stand_in, english: Path, tmp_path: Path) -> None:
-    from llama_pajamas_run_core.errors import Unsupported
     from llama_pajamas_run_tensorrt.export.make import export_model
     from llama_pajamas_run_tensorrt.export.options import BuildOptions
 
     with pytest.raises(Unsupported, match="FP16"):
         export_model(english, tmp_path / "engines", BuildOptions(precision="int8"))
+
+
+def write_wav(path: Path, sound: Audio, *, width: int = 2) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(width)
+        file.setframerate(sound.rate)
+        file.writeframes(sound.to_pcm16())
+
+
+def test_the_words_that_engines_change_are_measured(stand_in, english: Path, tmp_path: Path, monkeypatch) -> None:
+    from llama_pajamas_run_tensorrt.engine_file import EngineRecord
+    from llama_pajamas_run_tensorrt.export import spoken
+    from llama_pajamas_run_tensorrt.export.make import export_model
+    from llama_pajamas_run_tensorrt.export.options import BuildOptions
+
+    recordings, output = tmp_path / "recordings", tmp_path / "engines"
+    recordings.mkdir()
+    write_wav(recordings / "one.wav", babble(2.5))
+    write_wav(recordings / "two.wav", babble(1.5))
+    exported = export_model(english, output, BuildOptions(), speech=recordings)
+    for one in exported.made:
+        assert (one.change.figure, one.change.loss, one.change.cases) == ("WER", 0.0, 2)
+        assert EngineRecord.read(one.engine).accuracy["figure"] == "WER"
+    assert [line for line in exported.lines() if "WER 0.00 %" in line]
+
+    # What hears something else is refused, and what was there stays as it was.
+    def files() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in output.iterdir()}
+
+    before = files()
+    monkeypatch.setattr(spoken._Engines, "transcribe", lambda self, audio: SimpleNamespace(text="Hello grave world."))
+    with pytest.raises(Unsupported, match="engines loses .* points of WER against FP32, more than the limit of 0.2"):
+        export_model(english, output, BuildOptions(), speech=recordings)
+    assert files() == before
+    kept = export_model(english, output, BuildOptions(), speech=recordings, force=True)
+    assert kept.made[0].change.loss > 10
+    assert files().keys() == before.keys()
+
+
+def test_recordings_that_are_of_no_use_are_named(stand_in, english: Path, tmp_path: Path) -> None:
+    from llama_pajamas_run_tensorrt.export.make import export_model
+    from llama_pajamas_run_tensorrt.export.options import BuildOptions
+    from llama_pajamas_run_tensorrt.export.recordings import read_recordings
+
+    with pytest.raises(BadInput, match="There is no folder"):
+        read_recordings(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="holds no recordings"):
+        read_recordings(tmp_path)
+    write_wav(tmp_path / "deep.wav", babble(0.5), width=4)
+    with pytest.raises(LoadError, match="32 bits.*16 bits"):
+        read_recordings(tmp_path)
+    (tmp_path / "deep.wav").write_bytes(b"RIFF of no kind")
+    with pytest.raises(LoadError, match=r"deep\.wav cannot be read"):
+        read_recordings(tmp_path)
+    with pytest.raises(BadInput, match="is no speech model"):
+        export_model(english / "encoder.onnx", tmp_path / "one.engine", BuildOptions(), speech=[babble(0.5)])
 
 
 def test_engines_of_another_model_are_named(backend, english: Path, german: Path, tmp_path: Path) -> None:

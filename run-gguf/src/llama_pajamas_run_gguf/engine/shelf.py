@@ -60,7 +60,8 @@ class Shelf:
         """
         if len(tokens) < self._shortest:
             return
-        for other in [other for other in self._shelved if other.key == key]:
+        # The newest first: what is put away was most often copied just before.
+        for other in [other for other in reversed(self._shelved) if other.key == key]:
             common = _common(other.tokens, tokens)
             if common == len(tokens):  # a longer one that begins like it serves as well
                 self._touch(other)

@@ -32,6 +32,9 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(help="A folder of images: what INT8 is calibrated with and the change measured on.")
     ] = None,
+    speech: Annotated[
+        Path | None, typer.Option(help="A folder of .wav files: what a speech model's change of words is measured on.")
+    ] = None,
     calibrator: Annotated[
         bool, typer.Option("--calibrator", help="INT8 by TensorRT's own calibrator in place of Q/DQ nodes.")
     ] = False,
@@ -76,6 +79,7 @@ def export(
         options,
         device=device,
         images=calibrate,
+        speech=speech,
         limit=limit,
         force=force,
         compare=compare,

@@ -22,6 +22,7 @@ _LIMITS: Final[Mapping[str, Mapping[str, float]]] = {
     "mAP50": {"fp32": 0.1, "fp16": 0.5, "int8": 1.0},
     "top-1": {"fp32": 0.1, "fp16": 0.5, "int8": 0.5},
     "cosine": {"fp32": 0.01, "fp16": 0.1, "int8": 1.0},
+    "WER": {"fp32": 0.1, "fp16": 0.2, "int8": 0.5},
 }
 #: FP32's own detections from this confidence on count as the truth.
 _SURE: Final = 0.25
@@ -35,10 +36,11 @@ class Change:
     """What was measured against FP32.
 
     Attributes:
-        figure: "mAP50" with FP32's own detections as the truth, "top-1" agreement, or "cosine" of the outputs.
-        value: 0 to 1; 1 where nothing changed.
+        figure: "mAP50" with FP32's own detections as the truth, "top-1" agreement, "cosine" of the outputs, or "WER":
+            errors in words with FP32's own as the truth.
+        value: 1 where nothing changed, else less; 1 minus the rate of errors.
         largest: the largest difference of any output value, relative to that output's largest value.
-        cases: how many rows of a batch were compared.
+        cases: how many rows of a batch, or recordings, were compared.
         limit: the most that it may lose, in points of 100.
     """
 
@@ -59,6 +61,8 @@ class Change:
         return self.loss <= self.limit + _ROUNDING
 
     def __str__(self) -> str:
+        if self.figure == "WER":
+            return f"WER {self.loss:.2f} % against FP32's words, on {self.cases} recordings, limit {self.limit:g}"
         return (
             f"{self.figure} {self.value:.4f} of FP32's on {self.cases} cases (a loss of {self.loss:.2f} points, limit "
             f"{self.limit:g}); largest difference of an output {self.largest:.2e}"
@@ -108,7 +112,12 @@ def measure(
     largest = max((_largest(one, other) for one, other, _ in pairs), default=0.0)
     cases = sum(rows for _, _, rows in pairs)
     figure, value = _figure(pairs, reading)
-    return Change(figure, value, largest, cases, _LIMITS[figure][precision] if limit is None else limit)
+    return Change(figure, value, largest, cases, limit_of(figure, precision, limit))
+
+
+def limit_of(figure: str, precision: str, limit: float | None = None) -> float:
+    """The most that a figure may lose, in points of 100: what is asked for, else the precision's own limit."""
+    return _LIMITS[figure][precision] if limit is None else limit
 
 
 def _pair(wanted: Arrays, made: Arrays, rows: int) -> tuple[Arrays, Arrays, int]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from llama_pajamas_run_core.artifacts.folder import read_json
 from llama_pajamas_run_core.artifacts.vision.spec import Reading
 from llama_pajamas_run_core.errors import BadInput, Unsupported
+from llama_pajamas_run_core.types.audio import Audio
 from llama_pajamas_run_core.types.vision import Image
 from llama_pajamas_run_core.whisper.sizes import Dimensions
 from llama_pajamas_run_tensorrt import _sdk
@@ -31,7 +32,9 @@ from llama_pajamas_run_tensorrt.export.images import batches, read_images
 from llama_pajamas_run_tensorrt.export.layers import LayerDifference, compare_layers
 from llama_pajamas_run_tensorrt.export.options import BuildOptions
 from llama_pajamas_run_tensorrt.export.quantize import quantized
+from llama_pajamas_run_tensorrt.export.recordings import read_recordings
 from llama_pajamas_run_tensorrt.export.reference import Reference
+from llama_pajamas_run_tensorrt.export.spoken import measure_spoken
 from llama_pajamas_run_tensorrt.export.whisper import whisper_feeds
 from llama_pajamas_run_tensorrt.whisper_engines import whisper_batch, whisper_dims, whisper_sizes
 
@@ -96,6 +99,7 @@ def export_model(
     *,
     device: int | str | None = None,
     images: Path | Sequence[Image] | None = None,
+    speech: Path | Sequence[Audio] | None = None,
     limit: float | None = None,
     force: bool = False,
     compare: bool = False,
@@ -109,6 +113,7 @@ def export_model(
         options: how to build them.
         device: the GPU.
         images: pictures, or a folder of them: for INT8 to calibrate with, and to measure on.
+        speech: recordings, or a folder of them: what a speech model's change of words is measured on.
         limit: the most that the figure may lose against FP32, in points of 100; None for the precision's own limit.
         force: whether engines that lose more are kept.
         compare: whether the layers' outputs are compared with ONNX Runtime's.
@@ -122,19 +127,31 @@ def export_model(
     """
     graphs = _graphs(model)
     pictures = read_images(images) if isinstance(images, Path) else list(images or ())
+    recordings = _recordings(model, graphs, speech)
     gpu = find_device(device)
     several, into_file = len(graphs) > 1, output.suffix in _ENGINES
     if several and into_file:
         raise BadInput(f"{model} holds several graphs: the output has to be a folder.", param="output")
     _check_names(model, graphs, options)
-    work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent)
+    work = _Export(options, gpu, pictures, limit, force, compare, progress or _silent, bool(recordings))
     targets = [output if into_file else output / f"{graph.stem}.engine" for graph in graphs]
     for target in targets:
         _check_place(target)
-    made = [work.run(graph, target) for graph, target in zip(graphs, targets, strict=True)]
+    made: list[Made] = []
+    try:
+        for graph, target in zip(graphs, targets, strict=True):
+            made.append(work.run(graph, target))
+        if recordings:
+            made = work.heard(graphs, made, recordings, output.name)
+    except BaseException:
+        for one, target in zip(made, targets, strict=False):
+            _settle(one.engine, target, keep=force)
+        raise
+    for one, target in zip(made, targets, strict=True):
+        _settle(one.engine, target, keep=True)
     if not into_file:
         _copy_beside(graphs[0], output)
-    return Exported(tuple(made))
+    return Exported(tuple(replace(one, engine=target) for one, target in zip(made, targets, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +165,12 @@ class _Export:
     force: bool
     compare: bool
     progress: Progress
+    spoken: bool  # what is heard counts, not the numbers
 
     def run(self, graph: Path, target: Path) -> Made:
+        """The engine of a graph, under a name of its own beside the target: one that is refused leaves what was there
+        as it was.
+        """
         table = differences(_sdk.version())
         plain = prepare(
             graph, table, outputs=self.options.outputs, batch=self.options.batch, shapes=self.options.shapes
@@ -165,7 +186,6 @@ class _Export:
                 hint="Name a folder: --calibrate FOLDER." if reading else "Lay its config.json beside it.",
                 param="calibrate",
             )
-        # Under a name of its own until it was measured: one that is refused leaves what was there as it was.
         part = target.with_name(f"{target.stem}.part{target.suffix}")
         try:
             with self._calibrator(plain, reading, options, table) as calibrator:
@@ -182,15 +202,42 @@ class _Export:
                     progress=self.progress,
                 )
             feeds = self._compared(plain, reading, record) if speech is None else whisper_feeds(graph, speech, options)
-            made = self._measured(Made(part, record, None), target.name, list(feeds), plain, reading, options)
+            return self._measured(Made(part, record, None), target.name, list(feeds), plain, reading, options)
         except BaseException:
-            if self.force and part.is_file():
-                _move(part, target)
-            part.unlink(missing_ok=True)
-            sidecar(part).unlink(missing_ok=True)
+            _settle(part, target, keep=self.force and part.is_file())
             raise
-        _move(part, target)
-        return replace(made, engine=target)
+
+    def heard(self, graphs: Sequence[Path], made: Sequence[Made], recordings: Sequence[Audio], name: str) -> list[Made]:
+        """The engines of a speech model with the words that they change.
+
+        Raises:
+            BadInput: the model hears no words.
+            Unsupported: they change more than they may; ``name`` is for the message.
+        """
+        engines = {graph.stem: one.engine for graph, one in zip(graphs, made, strict=True)}
+        folder = graphs[0].parent
+        sizes = whisper_sizes(folder)
+        assert sizes is not None
+        self.progress("comparing words", None)
+        change = measure_spoken(
+            folder,
+            (engines["encoder"], engines["decoder"]),
+            sizes,
+            recordings,
+            device=self.gpu.index,
+            precision=self.options.precision,
+            limit=self.limit,
+        )
+        told = []
+        for one in made:
+            largest = one.change.largest if one.change is not None else 0.0
+            whole = replace(change, largest=largest)
+            record = replace(one.record, accuracy=whole.facts())
+            record.write(one.engine)
+            told.append(replace(one, record=record, change=whole))
+        if not self.force:
+            change.check(name)
+        return told
 
     def _for_whisper(self, sizes: Dimensions) -> BuildOptions:
         """The options, with the sizes that the speech room runs the graphs with."""
@@ -256,7 +303,7 @@ class _Export:
             )
             record = replace(made.record, accuracy=change.facts())
             record.write(made.engine)
-            if not self.force:
+            if not self.force and not self.spoken:
                 change.check(name)
         layers: tuple[LayerDifference, ...] = ()
         if self.compare:
@@ -331,9 +378,22 @@ def _check_place(output: Path) -> None:
         raise BadInput(f"{output} cannot be written: {why}.", param="output")
 
 
-def _move(engine: Path, target: Path) -> None:
-    sidecar(engine).replace(sidecar(target))
-    engine.replace(target)
+def _recordings(model: Path, graphs: Sequence[Path], speech: Path | Sequence[Audio] | None) -> list[Audio]:
+    recordings = read_recordings(speech) if isinstance(speech, Path) else list(speech or ())
+    heard = {graph.stem for graph in graphs} == set(_WHISPER) and whisper_sizes(graphs[0].parent) is not None
+    if recordings and not heard:
+        raise BadInput(f"{model} is no speech model: nothing hears the recordings.", param="speech")
+    return recordings
+
+
+def _settle(part: Path, target: Path, *, keep: bool) -> None:
+    """Give an engine its name, or remove it."""
+    if keep:
+        sidecar(part).replace(sidecar(target))
+        part.replace(target)
+    else:
+        part.unlink(missing_ok=True)
+        sidecar(part).unlink(missing_ok=True)
 
 
 def _copy_beside(graph: Path, output: Path) -> None:

@@ -10,13 +10,13 @@ from llama_pajamas_run_core.backends.stt import STTBackend
 from llama_pajamas_run_core.errors import PajamasError
 from llama_pajamas_run_core.evaluation import Row
 from llama_pajamas_run_core.machine import Machine
+from llama_pajamas_run_core.text.word_errors import word_error_rate
 from llama_pajamas_run_core.types.audio import Audio
 from llama_pajamas_run_core.types.tasks import Task
 from llama_pajamas_starter.fidelity import coreml
 from llama_pajamas_starter.fidelity.subjects import Subject, catalogued, reason
 from llama_pajamas_starter.speech.data import RATE, padded
 from llama_pajamas_starter.speech.evaluate import held_out
-from llama_pajamas_starter.speech.metrics import word_error_rate
 from llama_pajamas_starter.speech.sentences import words_of
 
 MODEL: Final = "starter-speech"

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from llama_pajamas_run_core.text.word_errors import word_error_rate
 from llama_pajamas_run_core.types.audio import Audio, Transcript
 from llama_pajamas_run_system._espeak import Espeak
 from llama_pajamas_starter.speech.data import RATE, Noise, Utterance, Waveform, add_noise, padded, say, utterance
-from llama_pajamas_starter.speech.metrics import word_error_rate
 from llama_pajamas_starter.speech.sentences import words_of
 
 #: What is evaluated: a backend's ``transcribe`` with word times asked for.
