@@ -291,6 +291,20 @@ def test_the_shelf_keeps_within_its_limit_and_forgets_the_oldest(load) -> None:
     assert backend.submit(_request(talks[0], max_tokens=2)).result().usage.cached_tokens < 10
 
 
+def test_what_is_too_large_to_be_copied_leaves_its_beginning_on_the_shelf(load) -> None:
+    backend = load(n_ctx=256, n_lanes=2)
+    cache = backend._engine._cache
+    shelf = cache._shelf
+    greedy(backend, SYSTEM)
+    wait_until(lambda: shelf._shelved)
+    (slot,) = [slot for slot in cache.slots if slot.tokens]
+    kept = shelf._shelved[0]
+    backend._ready().run(lambda: shelf.put(slot.id, None, slot.tokens + slot.tokens[:1], most=1))
+    assert shelf._shelved == [kept]
+    backend._ready().run(lambda: shelf.put(slot.id, None, slot.tokens + slot.tokens[:1]))
+    assert [len(one.tokens) for one in shelf._shelved] == [len(slot.tokens) + 1]
+
+
 def test_the_shelf_keeps_so_many_conversations(load, monkeypatch) -> None:
     monkeypatch.setattr("llama_pajamas_run_gguf.engine.shelf._MOST", 3)
     backend = load(n_ctx=512, n_lanes=2)

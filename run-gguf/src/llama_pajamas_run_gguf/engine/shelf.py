@@ -60,6 +60,7 @@ class Shelf:
         """
         if len(tokens) < self._shortest:
             return
+        shorter: list[Shelved] = []
         # The newest first: what is put away was most often copied just before.
         for other in [other for other in reversed(self._shelved) if other.key == key]:
             common = _common(other.tokens, tokens)
@@ -67,10 +68,12 @@ class Shelf:
                 self._touch(other)
                 return
             if common == len(other.tokens):
-                self._drop(other)
+                shorter.append(other)
         size = state_size(self._context, sequence)
         if not 0 < size <= (self._limit if most is None else min(self._limit, most)):
             return
+        for other in shorter:
+            self._drop(other)
         while self.bytes + size > self._limit or len(self._shelved) >= _MOST:
             self._drop(self._shelved[0])
         state = read_state(self._context, sequence)
