@@ -10,7 +10,7 @@ INTEL = """\
 processor\t: 0
 vendor_id\t: GenuineIntel
 model name\t: Intel(R)  Xeon(R) Platinum 8480C
-flags\t\t: fpu sse4_2 avx f16c fma bmi2 avx2 avx512f avx512_vnni amx_tile amx_int8 unknown_thing
+flags\t\t: fpu sse4_2 avx f16c fma bmi2 avx2 avx512f avx512vbmi avx512_vbmi2 avx512_vnni amx_tile amx_int8 unknown_thing
 """
 RASPBERRY = """\
 processor\t: 0
@@ -39,7 +39,7 @@ def test_an_intel_server(root):
     found = cpu.linux_processor(root({"proc/cpuinfo": INTEL, "proc/meminfo": MEMINFO}), "x86_64")
     assert found.name == "Intel(R) Xeon(R) Platinum 8480C"
     assert found.features == {
-        "sse4_2", "avx", "f16c", "fma", "bmi2", "avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8",
+        "sse4_2", "avx", "f16c", "fma", "bmi2", "avx2", "avx512f", "avx512_vbmi", "avx512_vnni", "amx_tile", "amx_int8",
     }  # fmt: skip
     assert (found.memory, found.memory_free) == (8_000_000 * 1024, 6_000_000 * 1024)
 

@@ -18,7 +18,7 @@ FEATURES: Final = {
     "sse4_2": "sse4_2", "avx": "avx", "f16c": "f16c", "fma": "fma", "bmi2": "bmi2", "avx2": "avx2",
     "avx_vnni": "avx_vnni",
     "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512vl": "avx512vl", "avx512dq": "avx512dq",
-    "avx512_vnni": "avx512_vnni", "avx512_vbmi": "avx512_vbmi", "avx512_bf16": "avx512_bf16",
+    "avx512_vnni": "avx512_vnni", "avx512vbmi": "avx512_vbmi", "avx512_bf16": "avx512_bf16",
     "avx512_fp16": "avx512_fp16", "amx_tile": "amx_tile", "amx_int8": "amx_int8", "amx_bf16": "amx_bf16",
     "amx_fp16": "amx_fp16",
     "asimd": "neon", "neon": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm", "bf16": "bf16",
