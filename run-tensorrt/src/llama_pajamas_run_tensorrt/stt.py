@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from llama_pajamas_run_core.backends.whisper import WhisperSTTBackend
-from llama_pajamas_run_tensorrt._session import Session
-from llama_pajamas_run_tensorrt.whisper import TensorRTWhisper
+from llama_pajamas_run_tensorrt.whisper import TensorRTWhisper, open_whisper
 from llama_pajamas_run_tensorrt.whisper_engines import find_engines
 
 _SESSION: Final = ("trust", "memory_limit", "graphs")
@@ -47,13 +46,7 @@ class TensorRTSTTBackend(WhisperSTTBackend):
             windows=options.get("windows"),
             level=options.get("level"),
         )
-        listening = Session(encoder, **given)
-        try:
-            deciding = Session(decoder, **given)
-        except BaseException:
-            listening.close()
-            raise
-        self._network = TensorRTWhisper(listening, deciding, sizes)
+        self._network = open_whisper(encoder, decoder, sizes, **given)
         return self._network
 
     def _unload(self) -> None:

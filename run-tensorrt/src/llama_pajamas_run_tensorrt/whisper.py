@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,25 @@ class TensorRTWhisper:
         if step.recorded:
             self._steps[rows] = step
         return step.recorded
+
+
+def open_whisper(encoder: Path, decoder: Path, sizes: Dimensions, **session: Any) -> TensorRTWhisper:
+    """Load both engines of a model. On failure nothing is left behind.
+
+    Args:
+        encoder: the encoder's engine.
+        decoder: the decoder's.
+        sizes: the model's dimensions.
+        session: further arguments of both sessions.
+
+    Raises:
+        BadInput, LoadError, OutOfMemory: as :class:`~llama_pajamas_run_tensorrt._session.Session` and
+            :class:`TensorRTWhisper` raise them.
+    """
+    listening = Session(encoder, **session)
+    try:
+        deciding = Session(decoder, **session)
+    except BaseException:
+        listening.close()
+        raise
+    return TensorRTWhisper(listening, deciding, sizes)

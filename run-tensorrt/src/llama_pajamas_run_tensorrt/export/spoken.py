@@ -14,10 +14,9 @@ from llama_pajamas_run_core.text.word_errors import word_error_rate, words_of
 from llama_pajamas_run_core.types.audio import Audio
 from llama_pajamas_run_core.whisper.cache import Places
 from llama_pajamas_run_core.whisper.sizes import Dimensions
-from llama_pajamas_run_tensorrt._session import Session
 from llama_pajamas_run_tensorrt.export.gate import Change, limit_of
 from llama_pajamas_run_tensorrt.export.reference import Reference
-from llama_pajamas_run_tensorrt.whisper import TensorRTWhisper
+from llama_pajamas_run_tensorrt.whisper import TensorRTWhisper, open_whisper
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -74,13 +73,7 @@ class _Engines(WhisperSTTBackend):
 
     def _open(self, path: Path, **options: Any) -> TensorRTWhisper:
         encoder, decoder = options["engines"]
-        listening = Session(encoder, device=options["device"])
-        try:
-            deciding = Session(decoder, device=options["device"])
-        except BaseException:
-            listening.close()
-            raise
-        return TensorRTWhisper(listening, deciding, options["sizes"])
+        return open_whisper(encoder, decoder, options["sizes"], device=options["device"])
 
 
 @dataclass(slots=True)
