@@ -8,9 +8,11 @@ A model is the folder that vision_models.py made, or any ONNX model; its FP16 en
 
 - the bare engine, its input on the GPU already: enqueued and waited for, by plain calls and as a CUDA graph; the faster
   of the two is the floor that the ratios refer to
-- one request at a time through the backend: from the pixels to boxes (or classes)
+- one request at a time through the backend: from the pixels to boxes (or classes); from any picture, which is copied to
+  page-locked memory first, and from a canvas of the backend's own, which lies there
 - batches of the engine's largest size, one call with many pictures; boxes come as arrays, and a second time an object
-  of Python's is made for each of them as well (a random network finds far more of them than a trained one)
+  of Python's is made for each of them as well (a random network finds far more of them than a trained one); from
+  canvases besides
 - requests of one picture from many threads, coalesced
 
 The stages of a single request are measured besides: preparing (copying), launching, waiting, making the results.
@@ -126,6 +128,12 @@ def rates_of(ask_many: Callable[[], Sequence[Sequence[Any]]]) -> dict[str, float
     }
 
 
+def drawn_on(canvas: Image, image: Image) -> Image:
+    """The canvas, with the picture on it."""
+    canvas.pixels[:] = image.pixels
+    return canvas
+
+
 def _ask_next(ask: Callable[[Image], Any], turns: Iterator[Image]) -> None:
     ask(next(turns))
 
@@ -164,12 +172,13 @@ def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[s
     detects = "detect" in backend.spec.tasks
     height, width = given.height or backend.spec.height, given.width or backend.spec.width
     images = [Image(one) for one in pictures(min(most, 64), height, width, seed=7)]
-    many = [images[i % len(images)] for i in range(most * given.batches)]
+    drawn = [drawn_on(backend.canvas(width, height), image) for image in images]
 
     def ask(image: Image) -> Any:
         return backend.detect([image]) if detects else backend.classify([image])
 
-    def ask_many() -> Any:
+    def ask_many(among: Sequence[Image] = images) -> Any:
+        many = [among[i % len(among)] for i in range(most * given.batches)]
         return backend.detect(many) if detects else backend.classify(many)
 
     found: dict[str, Any] = {
@@ -201,6 +210,8 @@ def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[s
         note("backend_p99_ms", percentile(alone, 99) * 1e3)
         hot = times_of(lambda: ask(images[0]), given.seconds / 2)
         note("backend_same_picture_ms", statistics.median(hot) * 1e3)
+        turns = cycle(drawn)
+        note("canvas_ms", statistics.median(times_of(partial(_ask_next, ask, turns), given.seconds)) * 1e3)
         for name in ("plain", "graph"):
             began = time.perf_counter()
             bare[name, most].many(given.batches)
@@ -208,12 +219,15 @@ def measure(model: Path, given: argparse.Namespace, opened: ExitStack) -> dict[s
         crowd = together(ask, images, given.callers, 2 * given.seconds)
         for name, value in (rates_of(ask_many) | {f"coalesced_{name}": value for name, value in crowd.items()}).items():
             note(name, value)
+        note("canvas_images_per_s", rates_of(partial(ask_many, drawn))["backend_images_per_s"])
     found["figures"] = {name: spread(values) for name, values in lines.items()}
     floor_ms = min(found["figures"][f"bare_{name}_ms"]["median"] for name in ("plain", "graph"))
     floor_rate = max(found["figures"][f"bare_{name}_images_per_s"]["median"] for name in ("plain", "graph"))
     found["ratios"] = {
         "latency_to_bare": round(found["figures"]["backend_ms"]["median"] / floor_ms, 3),
         "throughput_to_bare": round(found["figures"]["backend_images_per_s"]["median"] / floor_rate, 3),
+        "canvas_latency_to_bare": round(found["figures"]["canvas_ms"]["median"] / floor_ms, 3),
+        "canvas_throughput_to_bare": round(found["figures"]["canvas_images_per_s"]["median"] / floor_rate, 3),
         "latency_to_bare_plain": round(
             found["figures"]["backend_ms"]["median"] / found["figures"]["bare_plain_ms"]["median"], 3
         ),

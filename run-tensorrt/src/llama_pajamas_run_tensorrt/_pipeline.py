@@ -1,8 +1,9 @@
 """The way of pictures through an engine: to its input, through it, and what it found back to the host.
 
-For a batch the host copies pixels to pinned memory, and what describes each picture beside them; the GPU does the rest:
-a kernel that brings the pictures to the input, the engine, and for heads in YOLOv8's layout two kernels that leave the
-few boxes that count, in the host's memory. Where a batch of that size came before, all of that is one CUDA graph.
+For a batch the host copies pixels to pinned memory, unless they lie there already, and what describes each picture
+beside them. The GPU does the rest: a kernel that brings the pictures to the input, the engine, and for heads in
+YOLOv8's layout two kernels that leave the few boxes that count, in the host's memory. Where a batch of that size came
+before, all of that is one CUDA graph.
 """
 
 import logging
@@ -27,6 +28,7 @@ from llama_pajamas_run_tensorrt._driver import Graph
 from llama_pajamas_run_tensorrt._head import Table, table_of
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
 from llama_pajamas_run_tensorrt._lane import Lane
+from llama_pajamas_run_tensorrt._page_locked import is_page_locked
 from llama_pajamas_run_tensorrt.kernels import BOX, MOST_FOUND, MOST_KEPT, PICTURE, PICTURE_BYTES
 from llama_pajamas_run_tensorrt.memory import Block, DeviceArray
 
@@ -130,7 +132,11 @@ class Pipeline:
                 return
             self._next_placements = [self._place(job.image.width, job.image.height) for job in jobs]
             offsets = self._describe(jobs)
-            self._begin_copying([job.image.pixels for job in jobs], offsets)
+            pictures = [job.image.pixels for job in jobs]
+            if all(map(is_page_locked, pictures)):
+                self._fetch(pictures, offsets)
+            else:
+                self._begin_copying(pictures, offsets)
 
     def launch(self) -> None:
         """Copy what is still to be copied of the batch that was prepared, and start it.
@@ -275,7 +281,7 @@ class Pipeline:
         if self._pixels is None or self._pixels.nbytes < end:
             self._grow(end)
         assert self._pixels is not None
-        base, stream = self._pixels.address, self.lane.stream
+        base = self._pixels.address
         for index, (job, placed, offset) in enumerate(zip(jobs, self._next_placements, offsets, strict=True)):
             options = job.options
             how = (options.confidence, options.iou, min(options.max_detections, 1 << 30)) if options else (0.0, 0.0, 0)
@@ -285,10 +291,8 @@ class Pipeline:
             )  # fmt: skip
             if self._table is not None and options is not None and options.classes != self._asked[index]:
                 self._want(index, options.classes)
-        described = self._host_pictures[: len(jobs) * PICTURE_BYTES]
-        _sdk.cuda.memcpy_htod_async(self._pictures.address, described, stream)
         if self._table is not None and self._wanted_is_new:
-            _sdk.cuda.memcpy_htod_async(self._wanted.address, self._host_wanted, stream)
+            _sdk.cuda.memcpy_htod_async(self._wanted.address, self._host_wanted, self.lane.stream)
             self._wanted_is_new = False
         return offsets
 
@@ -310,6 +314,12 @@ class Pipeline:
         self._pixels = self.lane.empty((block.size,), np.uint8)
         self._pixels_block = block
         self._host_pixels = np.asarray(block.handle)[: block.size]
+
+    def _fetch(self, pictures: Sequence[npt.NDArray[np.uint8]], offsets: Sequence[int]) -> None:
+        """Have the GPU fetch pixels from where they are."""
+        assert self._pixels is not None
+        for pixels, offset in zip(pictures, offsets, strict=True):
+            _sdk.cuda.memcpy_htod_async(self._pixels.address + offset, pixels, self.lane.stream)
 
     def _begin_copying(self, pictures: Sequence[npt.NDArray[np.uint8]], offsets: Sequence[int]) -> None:
         if offsets[-1] + pictures[-1].size <= CUT:
@@ -359,6 +369,8 @@ class Pipeline:
 
     def _before(self, count: int) -> None:
         assert self._kernels is not None
+        described = self._host_pictures[: count * PICTURE_BYTES]
+        _sdk.cuda.memcpy_htod_async(self._pictures.address, described, self.lane.stream)
         self._kernels.fit(
             self.lane.stream,
             self._input.dtype,

@@ -22,6 +22,7 @@ from llama_pajamas_run_core.types.vision import Classification, Detection, Detec
 from llama_pajamas_run_tensorrt import _sdk
 from llama_pajamas_run_tensorrt._copying import Copiers
 from llama_pajamas_run_tensorrt._kernels import vision_kernels
+from llama_pajamas_run_tensorrt._page_locked import page_locked
 from llama_pajamas_run_tensorrt._pipeline import Job, Pipeline, Read
 from llama_pajamas_run_tensorrt._session import Session
 from llama_pajamas_run_tensorrt._versions import differences
@@ -49,7 +50,8 @@ class TensorRTVisionBackend(VisionBackend):
 
     Calls from several threads are worked on together, up to the engine's largest batch; a call that comes alone waits
     for nobody. ``detect`` gives :class:`~llama_pajamas_run_tensorrt.detections.Detections`, which make their objects
-    when the first is asked for, and hold the boxes as arrays besides.
+    when the first is asked for, and hold the boxes as arrays besides. From a ``canvas`` the GPU fetches pixels itself;
+    those of other pictures are copied to page-locked memory first.
 
     Args:
         model: the .engine file, or the folder it lies in; or an ONNX model, of which an engine is built for this GPU
@@ -224,6 +226,9 @@ class TensorRTVisionBackend(VisionBackend):
     def _find(self, images: Sequence[Image], options: DetectOptions, *, masks: bool) -> Sequence[Sequence[Detection]]:
         make = partial(self._detections, masks=True) if masks else self._make
         return self._worked_on([Job(image, options, masks, make) for image in images])
+
+    def _blank(self, height: int, width: int) -> npt.NDArray[np.uint8]:
+        return page_locked(self._session.device, (height, width, 3))
 
     def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
         made: npt.NDArray[Any] = np.stack(self._worked_on([Job(image) for image in images]))

@@ -278,6 +278,26 @@ def test_loading_and_unloading_leaves_no_memory_behind():
     assert abs(free[-1] - free[2]) <= 8 << 20
 
 
+def test_a_canvas_is_seen_like_any_picture_and_can_be_drawn_on_again():
+    images = [Image(scene(seed).image) for seed in HELD_OUT_SEEDS[:20]]
+    with backend_of(STARTER / "detect") as backend:
+        expected = backend.detect(images)
+        canvas = backend.canvas(images[0].width, images[0].height)
+        for image, found in zip(images, expected, strict=True):
+            canvas.pixels[:] = image.pixels
+            agree(backend.detect([canvas])[0], found)
+        drawn = [backend.canvas(image.width, image.height) for image in images]
+        for one, image in zip(drawn, images, strict=True):
+            one.pixels[:] = image.pixels
+        for mine, found in zip(backend.detect(drawn), expected, strict=True):
+            agree(mine, found)
+        mixed = backend.detect([one for pair in zip(drawn, images, strict=True) for one in pair])
+        for index, found in enumerate(expected):
+            agree(mixed[2 * index], found)
+            agree(mixed[2 * index + 1], found)
+    assert canvas.pixels.any()  # it outlives the model
+
+
 def test_a_picture_that_does_not_fit_fails_alone():
     small = Image(scene(HELD_OUT_SEEDS[3]).image)
     huge = Image(np.zeros((9000, 9000, 3), np.uint8))

@@ -288,6 +288,33 @@ def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("copy-pixels")]
 
 
+def test_a_canvas_is_not_copied_and_its_memory_lives_as_long_as_a_view(newest, tmp_path, monkeypatch):
+    from llama_pajamas_run_tensorrt import _pipeline
+
+    engine = build(newest, tmp_path / "model.engine", graphs.detector(tmp_path / "model.onnx"), DETECT)
+    (image,) = pictures(((64, 64),))
+    with opened(engine) as backend:
+        expected = backend.detect([image])
+        before = newest.cuda.state.pinned
+        canvas = backend.canvas(64, 64)
+        canvas.pixels[:] = image.pixels
+        assert newest.cuda.state.pinned == before + canvas.pixels.nbytes
+        with monkeypatch.context() as patch:
+            patch.setattr(_pipeline, "copied", lambda *_: pytest.fail("it was copied"))
+            assert backend.detect([canvas]) == expected
+        # Beside one that has to be copied, and with gaps between its rows.
+        assert backend.detect([canvas, image]) == [*expected, *expected]
+        gaps = Image(canvas.pixels[:, 8:40])
+        assert backend.detect([gaps]) == backend.detect([Image(gaps.pixels.copy())])
+    view = canvas.pixels[5:]
+    held = newest.cuda.state.pinned
+    del canvas, gaps
+    np.testing.assert_array_equal(view, image.pixels[5:])
+    assert newest.cuda.state.pinned == held
+    del view
+    assert newest.cuda.state.pinned == held - image.pixels.nbytes
+
+
 def test_thousands_of_boxes_are_no_matter_for_the_host(newest, tmp_path, monkeypatch):
     """A head of which thousands of places are sure enough: the GPU alone finds which of them stay."""
     from llama_pajamas_run_tensorrt import _pipeline

@@ -176,6 +176,27 @@ class VisionContract(BackendContract):
         with pytest.raises(BadInput, match="empty"):
             backend.embed_text(["a red square", "  "])
 
+    def test_what_is_drawn_on_a_canvas_is_seen(self, backend: Any) -> None:
+        task = next(task for task in ("detect", "classify", "embed") if task in backend.spec.tasks)
+        look = getattr(backend, task)
+        drawn = []
+        for image in pictures():
+            canvas = backend.canvas(image.width, image.height)
+            assert canvas.pixels.shape == image.pixels.shape
+            assert not canvas.pixels.any()
+            canvas.pixels[:] = image.pixels
+            drawn.append(canvas)
+        assert self.same(look(drawn), look(pictures()))
+        for image, canvas in zip(pictures(), drawn, strict=True):
+            assert self.same(look([canvas]), look([image]))
+        part = Image(drawn[0].pixels[3:-5, 2:-1])
+        assert self.same(look([part, drawn[1]]), look([Image(part.pixels.copy()), pictures()[1]]))
+
+    def test_a_canvas_without_pixels_is_bad_input(self, backend: Any) -> None:
+        for width, height in ((0, 5), (5, -1)):
+            with pytest.raises(BadInput, match="at least one pixel"):
+                backend.canvas(width, height)
+
     def test_more_images_than_fit_into_one_run(self, backend: Any) -> None:
         images = pictures() * 5
         task = next(task for task in ("detect", "classify", "embed") if task in backend.spec.tasks)
