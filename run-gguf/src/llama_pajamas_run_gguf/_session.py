@@ -49,6 +49,7 @@ class ContextSettings:
         outputs: the most tokens of a batch whose logits are wanted.
         embeddings: whether it pools embeddings instead of giving logits.
         pooling: llama.cpp's pooling type, -1 for the model's own.
+        unified: whether all sequences share the cells; otherwise each has its part of them to itself, a stream.
     """
 
     cells: int
@@ -60,6 +61,7 @@ class ContextSettings:
     outputs: int = 0
     embeddings: bool = False
     pooling: int = -1
+    unified: bool = True
 
 
 class Session:
@@ -135,8 +137,9 @@ class Session:
         params.n_threads = params.n_threads_batch = settings.threads
         params.type_k = params.type_v = KV_TYPES[settings.kv_type]
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if settings.flash is None else int(settings.flash)
-        # Separate streams would cut a batch of unequal sequences into one piece each, that is, decode them one by one.
-        params.kv_unified = True
+        # In a pool attention walks over everybody's cells. Streams spare it that, but llama.cpp computes them at once
+        # only where their ids are consecutive and each has equally many tokens in a batch.
+        params.kv_unified = settings.unified
         params.embeddings = settings.embeddings
         params.pooling_type = settings.pooling
         params.no_perf = True

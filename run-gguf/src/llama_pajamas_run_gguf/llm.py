@@ -19,8 +19,8 @@ from llama_pajamas_run_core.language.output import Output
 from llama_pajamas_run_core.language.plan import AnswerPlan
 from llama_pajamas_run_core.language.templates.template import ChatTemplate
 from llama_pajamas_run_core.types.chat import Chat, GenerationOptions, GenerationRequest
-from llama_pajamas_run_gguf import devices, memory, metadata
-from llama_pajamas_run_gguf._session import MAX_SEQUENCES, ContextSettings, Session, check_file
+from llama_pajamas_run_gguf import devices, metadata
+from llama_pajamas_run_gguf._session import ContextSettings, Session
 from llama_pajamas_run_gguf.chat.plan import plan_chat, plan_text
 from llama_pajamas_run_gguf.chat.template import template_of
 from llama_pajamas_run_gguf.engine.adapters import Adapters
@@ -33,11 +33,12 @@ from llama_pajamas_run_gguf.engine.settings import defaults_of
 from llama_pajamas_run_gguf.engine.shelf import Shelf
 from llama_pajamas_run_gguf.engine.side_reader import SideReader
 from llama_pajamas_run_gguf.engine.spans import Span
-from llama_pajamas_run_gguf.engine.speculation import MAX_DRAFT, LookupDrafter, Speculator
-from llama_pajamas_run_gguf.memory import Fixed, Footprint, Plan, Rehearsal
+from llama_pajamas_run_gguf.engine.speculation import LookupDrafter, Speculator
+from llama_pajamas_run_gguf.engine.streams import StreamCache
+from llama_pajamas_run_gguf.memory import Footprint, Plan
 from llama_pajamas_run_gguf.options import LoadOptions
+from llama_pajamas_run_gguf.planning import plan_memory
 from llama_pajamas_run_gguf.processor import unused_instructions
-from llama_pajamas_run_gguf.threads import default_threads
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_DEFAULT_CONTEXT = 8192
-_DEFAULT_LANES = 8
-_DEFAULT_BATCH = 512
 _MAX_WAITING = 256
 #: Threads that choose tokens while a GPU computes; a processor's are busy with the model.
 _DRAWS_GPU = 8
@@ -55,6 +53,8 @@ _DRAWS_GPU = 8
 _IDLE_SHARE, _IDLE_SHARE_GPU = 0.0, 0.25
 #: Tokens of the shortest conversation that is kept in the host's memory, likewise.
 _SHORTEST, _SHORTEST_GPU = 32, 512
+#: Moving a byte of keys and values takes as long as a step's reading so many of the weights.
+_COPY = 4
 #: Bytes of the host's memory for idle conversations, and of its free memory.
 _SHELF_LIMIT, _SHELF_SHARE = 2**30, 0.1
 
@@ -85,56 +85,18 @@ class GGUFLLMBackend(LLMBackend):
 
     def _load(self, path: Path, **options: Any) -> None:
         asked = LoadOptions.of(options)
-        plan = self._plan_memory(path, asked)
-        session = Session(path, gpu_layers=plan.gpu_layers, gpu=self._gpu)
+        self._gpu = devices.find_gpu(asked.device)
+        planned = plan_memory(path, asked, self._gpu)
+        self._lanes, self._footprint, self._given_up = planned.lanes, planned.footprint, planned.given_up
+        session = Session(path, gpu_layers=planned.plan.gpu_layers, gpu=self._gpu)
         try:
-            self._open(session, asked, plan)
+            self._open(session, asked, planned.plan)
         except BaseException:
             session.close()
             raise
 
-    def _plan_memory(self, path: Path, asked: LoadOptions) -> Plan:
-        """How to load the model so that it fits."""
-        self._gpu = devices.find_gpu(asked.device)
-        with Rehearsal(path, self._gpu) as rehearsal:
-            gpu_layers = -1 if asked.n_gpu_layers is None else asked.n_gpu_layers
-            session = rehearsal.session(gpu_layers)
-            context = asked.n_ctx or min(session.trained_context, _DEFAULT_CONTEXT)
-            lanes = min(asked.n_lanes or _DEFAULT_LANES, MAX_SEQUENCES)
-            # Idle sequences keep the beginnings of conversations; without rewinding, one for each lane is of use.
-            sequences = min(2 * lanes if session.rewinds else lanes, MAX_SEQUENCES)
-            cells = max(memory.round_up(asked.kv_cells or context * lanes), memory.round_up(context))
-            settings = ContextSettings(
-                cells=cells,
-                sequences=sequences,
-                batch=min(max(asked.n_batch or _DEFAULT_BATCH, sequences), cells),
-                threads=asked.n_threads or default_threads(llama_cpp.llama_model_size(session.model)),
-                kv_type=asked.kv_type or "f16",
-                flash=asked.flash_attention,
-                outputs=sequences + (lanes * MAX_DRAFT if _guesses(asked) else 0),
-            )
-            settings = replace(settings, outputs=min(settings.outputs, settings.batch))
-            plan = Plan.of(context, settings, gpu_layers)
-            host, gpu = devices.host_memory_free(), devices.gpu_memory_free(self._gpu)
-            beside = sum(_size(file) for file in (asked.projector, asked.draft_model) if file is not None)
-            host = None if host is None else max(host - beside, 0)
-            if asked.kv_cells is None:
-                plan = memory.modest(plan, rehearsal.measure(plan), host, gpu)
-            fixed = Fixed(
-                context=asked.n_ctx is not None,
-                cells=asked.kv_cells is not None,
-                kv_type=asked.kv_type is not None,
-                gpu_layers=asked.n_gpu_layers is not None,
-            )
-            layers = llama_cpp.llama_model_n_layer(session.model)
-            plan, self._footprint, self._given_up = memory.fit(
-                plan, fixed, rehearsal.measure, host_free=host, gpu_free=gpu, layers=layers
-            )
-            return plan
-
     def _open(self, session: Session, asked: LoadOptions, plan: Plan) -> None:
         self._session, self._memory = session, plan
-        self._lanes = min(asked.n_lanes or _DEFAULT_LANES, MAX_SEQUENCES)
         self._context_length = plan.context
         free = devices.host_memory_free()
         limit = _SHELF_LIMIT if free is None else min(_SHELF_LIMIT, int(free * _SHELF_SHARE))
@@ -164,11 +126,11 @@ class GGUFLLMBackend(LLMBackend):
             self._open_engine(session, plan.settings, self._speculator(asked, plan))
 
     def _speculator(self, asked: LoadOptions, plan: Plan) -> Speculator | None:
-        if not _guesses(asked) or not self._session.rewinds:
+        if not asked.guesses or not self._session.rewinds:
             return None
         if asked.draft_model is None:
             return Speculator(LookupDrafter())
-        settings = replace(plan.settings, sequences=self._lanes, outputs=self._lanes)
+        settings = replace(plan.settings, sequences=self._lanes, outputs=self._lanes, unified=True)
         self._draft = ModelDrafter(
             Path(asked.draft_model).expanduser(), self._tokenizer, settings, gpu_layers=plan.gpu_layers, gpu=self._gpu
         )
@@ -176,16 +138,7 @@ class GGUFLLMBackend(LLMBackend):
 
     def _open_engine(self, session: Session, settings: ContextSettings, speculator: Speculator | None) -> None:
         self._context = session.open_context(settings)
-        shelf, idle = self._shelf(settings)
-        cache = SequenceCache(
-            llama_cpp.llama_get_memory(self._context),
-            cells=settings.cells,
-            sequences=settings.sequences,
-            rewinds=session.rewinds,
-            window=llama_cpp.llama_model_n_swa(session.model),
-            shelf=shelf,
-            idle=idle,
-        )
+        cache = self._cache(self._context, session, settings)
         self._engine = Engine(
             self._context,
             self._tokenizer,
@@ -207,15 +160,30 @@ class GGUFLLMBackend(LLMBackend):
         """Bytes of keys and values of one token."""
         return max(self._footprint.cache / settings.cells, 1)
 
-    def _shelf(self, settings: ContextSettings) -> tuple[Shelf | None, int]:
-        """Where idle conversations go, and how many cells of the cache they may keep beside running ones."""
+    def _cache(self, context: Any, session: Session, settings: ContextSettings) -> SequenceCache:
         # A processor's attention over idle cells costs it dearly, but copies within its memory are cheap; on a GPU it
         # is the other way round.
         share, shortest = (_IDLE_SHARE_GPU, _SHORTEST_GPU) if self._device == "gpu" else (_IDLE_SHARE, _SHORTEST)
-        idle = int(share * self._footprint.weights / self._cell(settings))
-        if self._shelf_bytes == 0:
-            return None, idle
-        return Shelf(self._context, limit=self._shelf_bytes, shortest=shortest), idle
+        limit, in_weights = self._shelf_bytes, self._footprint.weights / self._cell(settings)
+        shelf = Shelf(context, limit=limit, shortest=shortest) if limit else None
+        if not settings.unified:
+            return StreamCache(
+                context,
+                cells=settings.cells,
+                sequences=settings.sequences,
+                shortest=shortest,
+                gap=int(in_weights / _COPY),
+                shelf=shelf,
+            )
+        return SequenceCache(
+            context,
+            cells=settings.cells,
+            sequences=settings.sequences,
+            rewinds=session.rewinds,
+            window=llama_cpp.llama_model_n_swa(session.model),
+            shelf=shelf,
+            idle=int(share * in_weights),
+        )
 
     def _unload(self) -> None:
         if self._engine is not None:
@@ -272,6 +240,7 @@ class GGUFLLMBackend(LLMBackend):
             **({"gpu": self._gpu.name} if self._gpu is not None else {}),
             "kv_type": self._memory.settings.kv_type,
             "kv_cells": self._memory.settings.cells,
+            "kv_streams": 1 if self._memory.settings.unified else self._memory.settings.sequences,
             "memory": {name: getattr(self._footprint, name) for name in ("weights", "cache", "compute")},
             "given_up_for_memory": list(self._given_up),
             "faster_built_with": unused_instructions(),
@@ -390,13 +359,3 @@ class GGUFLLMBackend(LLMBackend):
         needed = len(prompt) + (options.max_tokens or 1)
         if needed > self._context_length:
             raise ContextTooLong(tokens=needed, limit=self._context_length)
-
-
-def _guesses(asked: LoadOptions) -> bool:
-    return asked.speculation == "lookup" or (asked.draft_model is not None and asked.speculation != "off")
-
-
-def _size(file: str | PathLike[str]) -> int:
-    path = Path(file).expanduser()
-    check_file(path)
-    return path.stat().st_size

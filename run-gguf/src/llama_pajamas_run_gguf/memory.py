@@ -28,6 +28,9 @@ _CACHE_SHARE: Final = 0.25
 _SMALLEST_CONTEXT: Final = 512
 _MEBIBYTE: Final = 1 << 20
 
+_HINT: Final = "Choose a smaller n_ctx or kv_cells, kv_type='q8_0', or fewer n_gpu_layers."
+_HINT_STREAMS: Final = "Choose kv_unified=True, a smaller n_ctx, fewer n_lanes, kv_type='q8_0', or fewer n_gpu_layers."
+
 _CACHE_SIZE = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\S*: size = +([\d.]+) MiB")
 _BUFFER_SIZE = re.compile(r": +(\S+) +(compute|output) buffer size = +([\d.]+) MiB")
 
@@ -41,12 +44,14 @@ class Footprint:
         cache: keys and values of the context.
         compute: buffers for what is computed in a step.
         on_gpu: how much of it all is on a GPU.
+        caches: how many caches of different kinds the context has; more than one with sliding windows, for example.
     """
 
     weights: int
     cache: int
     compute: int
     on_gpu: int = 0
+    caches: int = 1
 
     @property
     def total(self) -> int:
@@ -135,9 +140,11 @@ def footprint(lines: Iterable[str], weights: int, *, layers: int, on_gpu: int) -
         on_gpu: how many of them are on a GPU; -1 for all. Weights and cache are taken to lie there in proportion.
     """
     cache = compute = device = 0.0
+    caches = 0
     for line in lines:
         if found := _CACHE_SIZE.search(line):
             cache += float(found[1])
+            caches += 1
         elif found := _BUFFER_SIZE.search(line):
             compute += float(found[3])
             device += 0.0 if "CPU" in found[1] or found[1].endswith("_Host") else float(found[3])
@@ -145,8 +152,8 @@ def footprint(lines: Iterable[str], weights: int, *, layers: int, on_gpu: int) -
     if llama_cpp.llama_supports_gpu_offload():
         share = 1.0 if on_gpu < 0 else min(on_gpu / max(layers, 1), 1.0)
     device += share * (cache + weights / _MEBIBYTE)
-    sizes = (int(size * _MEBIBYTE) for size in (cache, compute, device))
-    return Footprint(weights, *sizes)
+    cache, compute, device = (size * _MEBIBYTE for size in (cache, compute, device))
+    return Footprint(weights, int(cache), int(compute), int(device), caches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +201,7 @@ def fit(
     Raises:
         OutOfMemory: it does not fit, whatever is given up.
     """
-    room = (None if host_free is None else int(host_free * (1 - _RESERVE)), int(gpu_free * (1 - _RESERVE)))
+    room = _room(host_free, gpu_free)
     size = measure(plan)
     given_up: list[str] = []
     for shrink, note in _steps(fixed, layers):
@@ -212,7 +219,7 @@ def fit(
         )
         raise OutOfMemory(
             f"The model needs {where}; free are {_mib(host_free or 0)} and {_mib(gpu_free)}.",
-            hint="Choose a smaller n_ctx or kv_cells, kv_type='q8_0', or fewer n_gpu_layers.",
+            hint=_HINT if plan.settings.unified else _HINT_STREAMS,
         )
     for concession in given_up:
         _log.warning("to fit memory: %s", concession)
@@ -221,10 +228,21 @@ def fit(
     return plan, size, tuple(given_up)
 
 
-def modest(plan: Plan, size: Footprint, host_free: int | None, gpu_free: int) -> Plan:
-    """A plan whose cache takes no more than its part of the free memory: others live there too."""
+def fits(size: Footprint, host_free: int | None, gpu_free: int) -> bool:
+    """Whether a model fits the memory that is free as it is, without anything given up."""
+    return _fits(size, *_room(host_free, gpu_free))
+
+
+def is_modest(size: Footprint, host_free: int | None, gpu_free: int) -> bool:
+    """Whether a cache takes no more than its part of the free memory: others live there too."""
     free = gpu_free if size.on_gpu else host_free
-    if free is None or size.cache <= free * _CACHE_SHARE:
+    return free is None or size.cache <= free * _CACHE_SHARE
+
+
+def modest(plan: Plan, size: Footprint, host_free: int | None, gpu_free: int) -> Plan:
+    """A plan whose cache takes no more than its part of the free memory."""
+    free = gpu_free if size.on_gpu else host_free
+    if free is None or is_modest(size, host_free, gpu_free):
         return plan
     cells = int(plan.settings.cells * free * _CACHE_SHARE / size.cache)
     return Plan.of(plan.context, replace(plan.settings, cells=cells), plan.gpu_layers)
@@ -274,6 +292,10 @@ def _shorter(cells_fixed: bool, plan: Plan) -> Plan | None:
 def _fewer_layers(layers: int, plan: Plan) -> Plan | None:
     now = layers if plan.gpu_layers < 0 else plan.gpu_layers
     return replace(plan, gpu_layers=now - max(layers // 8, 1)) if now > 0 else None
+
+
+def _room(host_free: int | None, gpu_free: int) -> tuple[int | None, int]:
+    return None if host_free is None else int(host_free * (1 - _RESERVE)), int(gpu_free * (1 - _RESERVE))
 
 
 def _fits(size: Footprint, host_room: int | None, gpu_room: int) -> bool:

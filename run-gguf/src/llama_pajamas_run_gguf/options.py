@@ -27,6 +27,11 @@ class LoadOptions:
             f16, or the smaller ones where memory is short.
         kv_cells: tokens that the cache holds over all requests. Requests wait, or give way and go on later, when it is
             full. None for ``n_ctx`` times ``n_lanes``, or less where that is much of the free memory.
+        kv_unified: whether all requests share the cells of the cache; otherwise each has ``n_ctx`` of its own, which is
+            faster the more requests there are and the longer they get, since a step's attention looks over every cell
+            that a request could have. None for cells of its own where the model is computed on the processor, its
+            cache is of one plain kind (no sliding window, no recurrent state), and ``kv_cells`` or the memory
+            suffice for ``n_ctx`` times ``n_lanes``.
         prompt_cache_mib: memory of the host, in MiB, for the keys and values of conversations that wait for their next
             turn while others run, 256 of them at the most; 0 to compute them again. None for 1024, or less where a
             tenth of the free memory is.
@@ -51,6 +56,7 @@ class LoadOptions:
     n_batch: int | None = None
     kv_type: str | None = None
     kv_cells: int | None = None
+    kv_unified: bool | None = None
     prompt_cache_mib: int | None = None
     flash_attention: bool | None = None
     speculation: str | None = None
@@ -58,6 +64,11 @@ class LoadOptions:
     chat_template: str | None = None
     projector: str | PathLike[str] | None = None
     adapters: Mapping[str, str | PathLike[str]] = field(default_factory=dict)
+
+    @property
+    def guesses(self) -> bool:
+        """Whether tokens are to be guessed."""
+        return self.speculation == "lookup" or (self.draft_model is not None and self.speculation != "off")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Self:
@@ -72,4 +83,6 @@ class LoadOptions:
             raise BadInput(f"kv_type is one of {', '.join(KV_TYPES)}, not {made.kv_type!r}.", param="kv_type")
         if made.speculation not in (None, "off", "lookup"):
             raise BadInput(f"speculation is 'lookup' or 'off', not {made.speculation!r}.", param="speculation")
+        if made.kv_unified not in (None, True, False):
+            raise BadInput(f"kv_unified is True, False or None, not {made.kv_unified!r}.", param="kv_unified")
         return made

@@ -29,3 +29,9 @@ def load(tiny_model: Path) -> Iterator[Callable[..., Any]]:
     yield make
     for backend in loaded:
         backend.close()
+
+
+@pytest.fixture(params=[None, True], ids=["streams", "unified"])
+def load_either(load: Callable[..., Any], request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """The same, once with a KV cache in streams where it is large enough, and once with a unified one."""
+    return lambda **options: load(**{"kv_unified": request.param, **options})

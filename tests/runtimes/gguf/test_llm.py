@@ -30,6 +30,13 @@ class TestTinyModel(LLMContract):
         return lambda: GGUFLLMBackend(tiny_model, n_ctx=1024, n_lanes=4, n_threads=1, **EXACT)
 
 
+class TestUnifiedCache(LLMContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make_backend(cls, tiny_model: Path) -> Callable[[], GGUFLLMBackend]:
+        return lambda: GGUFLLMBackend(tiny_model, n_ctx=1024, n_lanes=4, n_threads=1, kv_unified=True, **EXACT)
+
+
 class TestStarterModel(LLMContract):
     @pytest.fixture(scope="class")
     @classmethod
@@ -68,15 +75,15 @@ def ids(backend: GGUFLLMBackend, prompt: str, tokens: int) -> bytes:
     return b"".join(entry.token_bytes for entry in answer.logprobs)
 
 
-def test_greedy_tokens_are_llama_cpp_pythons(load, peer) -> None:
-    backend = load()
+def test_greedy_tokens_are_llama_cpp_pythons(load_either, peer) -> None:
+    backend = load_either()
     for prompt in PROMPTS:
         wanted = b"".join(backend._tokenizer.piece(token, special=True) for token in expected(peer, prompt, 48))
         assert ids(backend, prompt, 48) == wanted
 
 
-def test_greedy_tokens_are_the_same_among_many(load, peer) -> None:
-    backend = load(n_lanes=16, n_ctx=256)
+def test_greedy_tokens_are_the_same_among_many(load_either, peer) -> None:
+    backend = load_either(n_lanes=16, n_ctx=256)
     prompts = [f"{prompt} {number}" for number in range(6) for prompt in PROMPTS]
     streams = [backend.stream(prompt, max_tokens=40, temperature=0.0) for prompt in prompts]
     together = [stream.result().text for stream in streams]
@@ -164,7 +171,8 @@ def test_the_context_ends_an_answer(load) -> None:
 
 
 def test_load_options_are_checked(load, tiny_model: Path) -> None:
-    for name, value in (("n_ctx", 0), ("n_lanes", -1), ("kv_type", "q3"), ("n_contexts", 5), ("n_threads", 1.5)):
+    numbers = (("n_ctx", 0), ("n_lanes", -1), ("n_threads", 1.5))
+    for name, value in (*numbers, ("kv_type", "q3"), ("kv_unified", "no"), ("n_contexts", 5)):
         with pytest.raises(BadInput, match=name):
             load(**{name: value})
 

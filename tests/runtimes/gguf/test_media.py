@@ -28,6 +28,11 @@ def projector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_mmproj(tmp_path_factory.mktemp("gguf") / "mmproj.gguf")
 
 
+@pytest.fixture
+def load(load_either):
+    return load_either
+
+
 def ask(backend, *parts, tokens: int = 16):
     return backend.chat([Message("user", parts)], max_tokens=tokens, temperature=0.0)
 
@@ -69,8 +74,9 @@ def test_a_picture_seen_before_is_not_computed_again(load, projector: Path) -> N
     assert ask(backend, BLACK, "What is it?").usage.cached_tokens < 25
 
 
-def test_pictures_and_texts_side_by_side(load, projector: Path) -> None:
-    backend = load(projector=projector, n_lanes=4, kv_cells=512)
+@pytest.mark.parametrize("cells", [512, None])
+def test_pictures_and_texts_side_by_side(load, projector: Path, cells: int | None) -> None:
+    backend = load(projector=projector, n_lanes=4, kv_cells=cells)
     requests = [(NOISE, "What is it?"), ("Hello!",), (BLACK, "What is it?"), (NOISE, DOT, "Which?")] * 3
     alone = [ask(backend, *parts).text for parts in requests]
     with ThreadPoolExecutor(8) as callers:

@@ -111,6 +111,8 @@ def test_llama_cpps_report_is_understood(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     assert footprint(lines, 1000 * MIB, layers=8, on_gpu=-1) == Footprint(1000 * MIB, 256 * MIB, 311 * MIB, 300 * MIB)
     monkeypatch.setattr(memory.llama_cpp, "llama_supports_gpu_offload", lambda: True)
+    windows = [*lines, "llama_kv_cache: size =    8.00 MiB (  1024 cells,   8 layers, 16/1 seqs), K (f16):    4.00 MiB"]
+    assert [footprint(told, 0, layers=8, on_gpu=0).caches for told in ([], lines, windows)] == [0, 1, 2]
     half = footprint(lines, 1000 * MIB, layers=8, on_gpu=4)
     assert half.on_gpu == (300 + 128 + 500) * MIB
 

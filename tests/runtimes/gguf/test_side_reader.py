@@ -44,6 +44,11 @@ def answering(backend, tokens: int = 3000) -> Iterator[list[int]]:
 
 
 @pytest.fixture
+def load(load_either):
+    return load_either
+
+
+@pytest.fixture
 def backend(load):
     return load(n_ctx=4096, n_lanes=4, n_batch=256)
 
@@ -74,13 +79,18 @@ def settled(backend) -> bool:
     return free and engine._side._context is None and engine._side.sequence is None and not engine._held
 
 
-def test_the_answer_is_the_same(backend, begun) -> None:
+def test_the_answer_is_the_same(backend, begun, monkeypatch) -> None:
     alone = backend.submit(request(LONG, max_tokens=24, temperature=0.0)).result()
     backend._ready().run(backend._engine._cache.drop_idle)
     assert begun == []  # nobody was answered beside
+    replace, carried = backend._engine._cache.replace, []
+    monkeypatch.setattr(
+        backend._engine._cache, "replace", lambda *given: carried.append(replace(*given)) or carried[-1]
+    )
     with answering(backend) as seen:
         beside = backend.submit(request(LONG, max_tokens=24, temperature=0.0)).result()
     assert begun == [0]
+    assert carried == [True]
     assert seen[0] > 20
     assert beside.text == alone.text
     assert beside.usage == alone.usage

@@ -16,6 +16,11 @@ from llama_pajamas_run_gguf.engine.speculation import LookupDrafter, Speculator,
 PROMPTS = ("one two three one two three one two", "the quick brown fox jumps over the lazy dog. the quick", "hello")
 
 
+@pytest.fixture
+def load(load_either):
+    return load_either
+
+
 def generous(backend) -> None:
     """Make every step look equally cheap, so that all that can be guessed is."""
     backend._engine._speculator._times.predict = lambda tokens: 1.0

@@ -3,9 +3,11 @@
 import itertools
 from array import array
 from collections.abc import Hashable
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Any
 
+import llama_cpp
 import numpy as np
 
 from llama_pajamas_run_gguf import _quick
@@ -13,10 +15,12 @@ from llama_pajamas_run_gguf.engine.cells import CellLedger
 from llama_pajamas_run_gguf.engine.prefixes import common_length
 from llama_pajamas_run_gguf.engine.shelf import Shelf, Shelved
 from llama_pajamas_run_gguf.engine.spans import Span
-from llama_pajamas_run_gguf.engine.states import State, write_state
+from llama_pajamas_run_gguf.engine.states import State, read_state, write_state
 
 #: A shorter common beginning is not worth a copy.
 MIN_SHARED = 4
+#: Cells that each running answer should find free when somebody joins, or the newcomer would be put back at once.
+_MARGIN = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +28,7 @@ class Slot:
     """A sequence in the cache.
 
     Attributes:
-        id: llama.cpp's sequence id.
+        id: llama.cpp's sequence id; in streams it is where the sequence lies, and may change between steps.
         key: sequences share only with those of the same key (the LoRA adapter that made their keys and values).
         tokens: what the cache holds, in order.
         cells: the ledger's numbers for them.
@@ -53,10 +57,10 @@ class Slot:
 
 
 class SequenceCache:
-    """The sequences of one context.
+    """The sequences of one context, which share one pool of cells.
 
     Args:
-        memory: llama.cpp's memory of the context.
+        context: of llama.cpp.
         cells: how many tokens it holds.
         sequences: how many sequence ids there are.
         rewinds: whether a sequence can be cut at any place; without that only whole sequences are continued.
@@ -67,7 +71,7 @@ class SequenceCache:
 
     def __init__(
         self,
-        memory: Any,
+        context: Any,
         *,
         cells: int,
         sequences: int,
@@ -76,7 +80,8 @@ class SequenceCache:
         shelf: Shelf | None = None,
         idle: int | None = None,
     ) -> None:
-        self._memory = memory
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
         self._shelf = shelf
         self._idle_cells = cells if idle is None else idle
         self._rewinds = rewinds
@@ -89,6 +94,15 @@ class SequenceCache:
     def available(self) -> int:
         """Cells that are free or held by idle sequences alone."""
         return self.ledger.size - len({cell for slot in self.slots if slot.busy for cell in slot.cells})
+
+    def admits(self, count: int, running: int) -> bool:
+        """Whether there is room for one more request.
+
+        Args:
+            count: its tokens.
+            running: how many others run.
+        """
+        return not running or count + _MARGIN * (running + 1) <= self.available
 
     def acquire(self, tokens: "array[int]", key: Hashable) -> Slot | None:
         """A sequence for a request, holding as much of the beginning of its tokens as the cache has.
@@ -109,6 +123,7 @@ class SequenceCache:
         if slot is None:
             return None
         if slot is source:
+            self._shelve(slot)
             self.truncate(slot, shared)
             return self._begin(slot, key)
         self._put_away(slot)
@@ -173,10 +188,17 @@ class SequenceCache:
         """Let others have cells that were held."""
         self.ledger.release(cells)
 
-    def replace(self, slot: Slot, tokens: "array[int]", state: State, context: Any) -> bool:
+    def compact(self, slots: Many[Slot]) -> None:
+        """See that what the next step computes lies where llama.cpp computes it at once: in one pool, anywhere."""
+
+    def read(self, slot: Slot) -> State | None:
+        """A sequence's keys and values, for a context of one sequence; None where llama.cpp cannot copy them."""
+        return read_state(self._context, slot.id)
+
+    def replace(self, slot: Slot, tokens: "array[int]", state: State) -> bool:
         """Give a sequence keys and values that were computed elsewhere; it is empty where there is no room for them."""
         self.clear(slot)
-        if not self.reserve(len(tokens)) or not write_state(context, slot.id, state):
+        if not self.reserve(len(tokens)) or not write_state(self._context, slot.id, state):
             self.clear(slot)
             return False
         self.extend(slot, tokens)
@@ -212,9 +234,13 @@ class SequenceCache:
 
     def _put_away(self, slot: Slot) -> None:
         """Empty an idle sequence; it may be wanted again."""
+        self._shelve(slot)
+        self.clear(slot)
+
+    def _shelve(self, slot: Slot) -> None:
+        """Keep an idle sequence on the shelf, before its place is used for something else."""
         if self._shelf is not None and slot.tokens and not slot.spans:
             self._shelf.put(slot.id, slot.key, slot.tokens)
-        self.clear(slot)
 
     def _unshelve(self, shelved: Shelved, shared: int) -> Slot | None:
         """A sequence that begins like a shelved one; None where there is no room for it, or it is of no use."""
@@ -239,7 +265,11 @@ class SequenceCache:
         return slot
 
     def _idle(self, source: Slot | None) -> Slot | None:
-        """The sequence to overwrite: an empty one, else the longest unused; the source only if there is no other."""
+        """The sequence to overwrite: an empty one, else the longest unused; the source only if there is no other.
+
+        Args:
+            source: what the request begins like, or None.
+        """
         idle = [slot for slot in self.slots if not slot.busy]
         if not idle:
             return None
@@ -268,6 +298,7 @@ class SequenceCache:
         return bool(0 <= oldest <= max(0, start))
 
     def _fork(self, source: Slot, target: Slot, length: int) -> None:
+        """Have an empty sequence begin like another."""
         _quick.memory_seq_cp(self._memory, source.id, target.id, 0, source.position(length))
         cells = source.cells[:length]
         self.ledger.share(cells)

@@ -6,11 +6,11 @@ import numpy as np
 
 
 class CellLedger:
-    """Counts the users of every cell of a unified KV cache.
+    """Counts the users of every cell of a KV cache.
 
-    llama.cpp lets sequences share cells (``llama_memory_seq_cp``) but does not tell how many are free. The ledger
-    mirrors it with numbers of its own: which physical cell a number stands for does not matter, since any free cell
-    serves.
+    llama.cpp does not tell how many are free; in one pool it lets sequences share them (``llama_memory_seq_cp``). The
+    ledger mirrors it with numbers of its own: which physical cell a number stands for does not matter, since any free
+    cell serves.
 
     Args:
         size: how many cells there are.

@@ -47,7 +47,7 @@ class ModelDrafter:
             self._session.close()
             raise
         self._cache = SequenceCache(
-            llama_cpp.llama_get_memory(self._context),
+            self._context,
             cells=settings.cells,
             sequences=settings.sequences,
             rewinds=True,

@@ -17,14 +17,13 @@ from llama_pajamas_run_core.language.logprobs import logprob
 from llama_pajamas_run_core.types.chat import FinishReason, TokenLogprob
 from llama_pajamas_run_gguf.engine.adapters import Adapter, Adapters
 from llama_pajamas_run_gguf.engine.batch import Batch
-from llama_pajamas_run_gguf.engine.cache import SequenceCache
+from llama_pajamas_run_gguf.engine.cache import SequenceCache, Slot
 from llama_pajamas_run_gguf.engine.pacing import SHORT, Pacer, Turn
 from llama_pajamas_run_gguf.engine.sampling import Candidates, Sampler, read_logits
 from llama_pajamas_run_gguf.engine.sequence import Sequence
 from llama_pajamas_run_gguf.engine.side_reader import SideReader
 from llama_pajamas_run_gguf.engine.spans import Senses
 from llama_pajamas_run_gguf.engine.speculation import Speculator
-from llama_pajamas_run_gguf.engine.states import read_state
 from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -57,6 +56,12 @@ class Work:
     def size(self) -> int:
         """Tokens in all."""
         return self.count + len(self.draft)
+
+    @property
+    def slot(self) -> Slot:
+        """Where the sequence is in the cache."""
+        assert self.sequence.slot is not None  # running sequences have one
+        return self.sequence.slot
 
 
 class Engine:
@@ -267,9 +272,7 @@ class Engine:
         except BadInput as error:
             self._fail(sequence, error)
             return True
-        # Room for a few tokens of everybody's answer, or the newcomer would be put back at once.
-        margin = 16 * (len(self._running) + 1) if self._running else 1
-        if self._running and len(sequence.tokens) + margin > self._cache.available:
+        if not self._cache.admits(len(sequence.tokens), len(self._running)):
             return False
         slot = self._cache.acquire(sequence.tokens, sequence.adapter)
         if slot is None:
@@ -312,6 +315,7 @@ class Engine:
         plan, answering = self._plan()
         if not plan:
             return
+        self._cache.compact([work.slot for work in plan])
         outputs = self._fill(plan)
         tokens = self._batch.length
         start = time.perf_counter()
@@ -371,9 +375,8 @@ class Engine:
         """Put a step's tokens into the batch; returns whose next token is due, with the places of its logits."""
         self._batch.clear()
         outputs = []
-        for work in plan:
-            sequence, slot = work.sequence, work.sequence.slot
-            assert slot is not None  # running sequences have one
+        for work in sorted(plan, key=lambda work: work.slot.id):  # as a cache in streams wants them
+            sequence, slot = work.sequence, work.slot
             start = len(slot.tokens)
             chunk = sequence.tokens[start : start + work.count] + work.draft
             due = start + work.count == len(sequence.tokens)
@@ -498,7 +501,7 @@ class Engine:
         if not self._cache.reserve(sequence.ahead):
             return
         start = len(slot.tokens)
-        state = read_state(self._context, slot.id) if start else None
+        state = self._cache.read(slot) if start else None
         try:
             if (state is None and start) or not side.begin(sequence, start, state):
                 sequence.aside = False
@@ -540,7 +543,7 @@ class Engine:
         self._side.drop()
         self._cache.let_go(self._held)
         self._held = []
-        if state is None or not self._cache.replace(slot, sequence.tokens[:-1], state, self._context):
+        if state is None or not self._cache.replace(slot, sequence.tokens[:-1], state):
             _log.info("request=%d is read once more: the cache has no room for what was read aside", sequence.arrival)
             sequence.aside = False
 

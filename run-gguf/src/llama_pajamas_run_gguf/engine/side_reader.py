@@ -47,7 +47,8 @@ class SideReader:
     def __init__(self, session: Session, settings: ContextSettings, adapters: Adapters, *, cell: float) -> None:
         self._session = session
         self._cell = cell
-        self._settings = replace(settings, sequences=1, batch=min(_CHUNK, settings.batch), outputs=1)
+        self._streams = None if settings.unified else settings.sequences
+        self._settings = replace(settings, sequences=1, unified=True, batch=min(_CHUNK, settings.batch), outputs=1)
         self._adapters = adapters
         self._batch = Batch(self._settings.batch)
         self._observer = llama_cpp.ggml_backend_sched_eval_callback(self._observe)
@@ -119,8 +120,8 @@ class SideReader:
         return self._done == len(self._tokens)
 
     def take(self) -> State | None:
-        """What was read, as keys and values of one sequence."""
-        return read_state(self._context, 0)
+        """What was read, as keys and values of one sequence for the cache of all."""
+        return read_state(self._context, 0, streams=self._streams)
 
     def drop(self) -> None:
         """Its sequence left. While it computes, the context stays until :meth:`close`."""
