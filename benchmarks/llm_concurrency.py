@@ -57,8 +57,8 @@ def arguments() -> argparse.Namespace:
     add("--running", type=int, default=4, help="streams beside the long prompt (4)")
     add("--equal", type=int, default=16, help="requests of the greedy comparison (16)")
     add("--threads", type=int, help="to compute with; the physical cores by default")
-    add("--context", type=int, default=8192, help="the most tokens of one request (8192)")
-    add("--cells", type=int, default=16384, help="tokens of the KV cache over all requests (16384)")
+    add("--context", type=int, default=4608, help="the most tokens of one request (4608)")
+    add("--cells", type=int, help="tokens of the KV cache over all requests; by default the context for each at once")
     add("--gpu-layers", type=int, default=-1, help="layers on a GPU, -1 for all; without one it does not matter (-1)")
     add("--temperature", type=float, default=0.8, help="of the sampling; 0 is greedy (0.8)")
     add("--ban-end", action="store_true", help="forbid the end token by logit_bias: for trained models")
@@ -101,7 +101,7 @@ def setup_of(given: argparse.Namespace) -> subjects.Setup:
         path = models.model_path(shape, quantization or "q8_0")
     threads = given.threads or default_threads(path.stat().st_size)
     lanes = max(*given.streams, given.equal, given.running + 1)
-    cells = max(given.cells, max(given.streams) * (given.prompt + given.generated + 16))
+    cells = max(given.cells or lanes * given.context, max(given.streams) * (given.prompt + given.generated + 16))
     return subjects.Setup(path.absolute(), threads, given.context, cells, lanes, given.gpu_layers)
 
 
