@@ -58,6 +58,7 @@ class Lane:
     Attributes:
         index: its number in the session.
         stream: the PyCUDA stream of all its work; kernels of one's own go on it as well.
+        done: a PyCUDA event, for who has other streams wait for what is on this one.
         no_graphs: why no graphs are captured, or None.
     """
 
@@ -75,6 +76,7 @@ class Lane:
         self._captured: OrderedDict[Any, _Bound] = OrderedDict()
         self._recorded: dict[int, _Bound] = {}
         self.stream = _sdk.cuda.Stream(_NON_BLOCKING)
+        self.done = _sdk.cuda.Event(_sdk.cuda.event_flags.DISABLE_TIMING)
         self._pool = Pool(_sdk.device_alloc, _sdk.device_free, int, session._budget)
         self._pinned = Pool(_sdk.pinned_alloc, _sdk.pinned_free, _sdk.pinned_address, session._pinned_budget)
         try:
@@ -525,7 +527,8 @@ class Lane:
             kept.clear()
         self._pool.close()
         self._pinned.close()
-        self.__dict__.pop("stream", None)
+        for name in ("stream", "done"):
+            self.__dict__.pop(name, None)
 
 
 def _address_of(array: DeviceArray | npt.NDArray[Any]) -> int:

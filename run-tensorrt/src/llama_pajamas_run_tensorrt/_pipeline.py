@@ -29,6 +29,7 @@ from llama_pajamas_run_tensorrt._head import Table, table_of
 from llama_pajamas_run_tensorrt._kernels import VisionKernels
 from llama_pajamas_run_tensorrt._lane import Lane
 from llama_pajamas_run_tensorrt._page_locked import is_page_locked
+from llama_pajamas_run_tensorrt._turns import Turns
 from llama_pajamas_run_tensorrt.kernels import BOX, MOST_FOUND, MOST_KEPT, PICTURE, PICTURE_BYTES
 from llama_pajamas_run_tensorrt.memory import Block, DeviceArray
 
@@ -37,9 +38,9 @@ logger = logging.getLogger(__name__)
 #: What the pixels of a picture are aligned to.
 _ALIGNED: Final = 256
 #: Batches of up to this size, and those of the largest, are worth a graph: of others the GPU's work is long enough.
-_GRAPHED: Final = 8
+_SMALL_BATCH: Final = 8
 #: Outputs of up to this many bytes in all are copied to the host with every batch.
-_SMALL: Final = 8 << 20
+_SMALL_OUTPUTS: Final = 8 << 20
 
 _picture = struct.Struct(PICTURE)
 assert _picture.size == PICTURE_BYTES
@@ -79,6 +80,7 @@ class Pipeline:
         kernels: the kernels, or None to do their work on the host.
         copiers: threads that help to copy large batches, or None.
         most: the most pictures of a batch; None for as many as the engine takes.
+        turns: the order of large batches among the pipelines of an engine.
 
     Raises:
         OutOfMemory: its buffers do not fit.
@@ -91,7 +93,9 @@ class Pipeline:
         kernels: VisionKernels | None,
         copiers: Copiers | None = None,
         most: int | None = None,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns or Turns()
         self.lane, self.reading, self.spec = lane, reading, reading.spec
         session = lane.session
         tensor = session.input(reading.pixels.name)
@@ -159,7 +163,11 @@ class Pipeline:
                         self._upload(first, last)
                 finally:
                     copying.settle()
-            self._launch(len(self._jobs))
+            if len(self._jobs) > _SMALL_BATCH:
+                with self._turns.after_others(self.lane):
+                    self._launch(len(self._jobs))
+            else:  # leaves so much of the GPU idle that others had better run beside it
+                self._launch(len(self._jobs))
 
     def wait(self) -> None:
         """Wait for the batch that was launched.
@@ -234,7 +242,7 @@ class Pipeline:
             self._reserve_for_boxes(self._table, most)
         elif self._fixed is not None:
             arrays = {one.name: self._fixed[one.name] for one in self._read}
-            if sum(array.nbytes for array in arrays.values()) <= _SMALL:
+            if sum(array.nbytes for array in arrays.values()) <= _SMALL_OUTPUTS:
                 self._host_read = {
                     name: self._pinned(array.nbytes).view(array.dtype).reshape(array.shape)
                     for name, array in arrays.items()
@@ -352,7 +360,7 @@ class Pipeline:
 
     def _recorded(self, count: int) -> Graph | None:
         """A new graph for batches of a size that comes back, where it is worth one and can be had."""
-        if count > _GRAPHED and count != self.most:
+        if count > _SMALL_BATCH and count != self.most:
             return None
         if count not in self._came:
             self._came.add(count)

@@ -25,6 +25,7 @@ from llama_pajamas_run_tensorrt._kernels import vision_kernels
 from llama_pajamas_run_tensorrt._page_locked import page_locked
 from llama_pajamas_run_tensorrt._pipeline import Job, Pipeline, Read
 from llama_pajamas_run_tensorrt._session import Session
+from llama_pajamas_run_tensorrt._turns import Turns
 from llama_pajamas_run_tensorrt._versions import differences
 from llama_pajamas_run_tensorrt.batcher import Batcher
 from llama_pajamas_run_tensorrt.derive import is_onnx, vision_engine
@@ -144,7 +145,8 @@ class TensorRTVisionBackend(VisionBackend):
         copiers = Copiers(threads) if kernels is not None and threads > 1 else None
         try:
             lanes = [session.take_lane() for _ in range(session.lanes)]
-            places = [Pipeline(lane, reading, kernels, copiers, max_batch) for lane in lanes]
+            turns = Turns()
+            places = [Pipeline(lane, reading, kernels, copiers, max_batch, turns) for lane in lanes]
             self._warm(places, reading.spec)
         except BaseException:
             if copiers is not None:

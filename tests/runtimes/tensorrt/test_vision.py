@@ -288,6 +288,22 @@ def test_several_threads_copy_large_batches(newest, tmp_path, monkeypatch):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("copy-pixels")]
 
 
+def test_large_batches_of_two_lanes_are_computed_one_after_the_other(newest, tmp_path):
+    graph = graphs.detector(tmp_path / "model.onnx")
+    with opened(build(newest, tmp_path / "model.engine", graph, DETECT, batch=(1, 8, 16)), lanes=2) as backend:
+        image = Image(graphs.scene(top_left="red"))
+        streams = {place.lane.stream for place in backend._batcher._free}
+        waits = newest.cuda.state.waits
+        waits.clear()
+        assert [len(found) for found in backend.detect([image] * 80)] == [1] * 80
+        assert len(waits) == 4  # five batches, each but the first behind another lane's
+        assert all({one, other} == streams for one, other in waits)
+        assert [one for one, _ in waits[1:]] == [other for _, other in waits[:-1]]
+        waits.clear()
+        assert [len(found) for found in backend.detect([image] * 8)] == [1] * 8
+        assert waits == []  # a small one runs beside others
+
+
 def test_a_canvas_is_not_copied_and_its_memory_lives_as_long_as_a_view(newest, tmp_path, monkeypatch):
     from llama_pajamas_run_tensorrt import _pipeline
 

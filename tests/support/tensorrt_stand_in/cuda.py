@@ -24,7 +24,7 @@ class OutOfDeviceMemory(Error):
 def make_cuda() -> ModuleType:
     """A module like pycuda.driver, with one GPU of compute capability 9.0 and eight gigabytes."""
     cuda = ModuleType("pycuda.driver")
-    state = SimpleNamespace(allocated=0, pinned=0, peak=0, total=8 << 30, local=threading.local(), streams={})
+    state = SimpleNamespace(allocated=0, pinned=0, peak=0, total=8 << 30, local=threading.local(), streams={}, waits=[])
 
     def stack() -> list[Any]:
         if not hasattr(state.local, "stack"):
@@ -124,12 +124,20 @@ def make_cuda() -> ModuleType:
             need()
             assert self.recording is None, "a stream that is captured cannot be waited for"
 
+        def wait_for_event(self, event: "Event") -> None:
+            need()
+            assert event.recorded_on is not None, "an event that was never recorded keeps nobody waiting"
+            state.waits.append((self, event.recorded_on))
+
     class Event:
+        recorded_on: Stream | None = None
+
         def __init__(self, flags: int = 0) -> None:
             need()
 
         def record(self, stream: Stream | None = None) -> "Event":
             need()
+            self.recorded_on = stream
             return self
 
         def synchronize(self) -> None:
