@@ -29,7 +29,7 @@ SIZES = ((640, 480), (1280, 720), (100, 80), (37, 501), (1, 1), (3, 700), (640, 
 def backend_of(path, **options):
     from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
 
-    return TensorRTVisionBackend(path, **{"batch": "1:4:16", "level": 1, **options})
+    return TensorRTVisionBackend(path, **{"batch": "1:4:16", "level": 0, **options})
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch", "crop"])
@@ -194,7 +194,7 @@ def test_eight_bits_keep_the_detectors_quality(tmp_path):
     from llama_pajamas_run_tensorrt.vision import TensorRTVisionBackend
 
     images = [Image(scene(seed).image) for seed in range(128)]
-    options = BuildOptions(precision="int8", batch=(1, 8, 16), level=1)
+    options = BuildOptions(precision="int8", batch=(1, 8, 16), level=0)
     (made,) = export_model(STARTER / "detect" / "model.onnx", tmp_path / "d.engine", options, images=images).made
     with backend_of(STARTER / "detect") as half, TensorRTVisionBackend(made.engine) as whole:
         before, after = (evaluate.detector(one, 200)["mAP50"] for one in (half, whole))
