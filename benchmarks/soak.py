@@ -44,7 +44,7 @@ from llama_pajamas_run_gguf.llm import GGUFLLMBackend
 _CLIENTS = 24
 _LANES = 8
 _CONTEXT = 1024
-#: Less than the lanes want.
+#: Less than the lanes want, so that the cache is one pool and requests give way; or a context for each, in streams.
 _CELLS = 2048
 #: Seconds after which a request that has not ended counts as stuck.
 _PATIENCE = 120.0
@@ -261,13 +261,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--schemas", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cells", type=int, default=_CELLS, help="tokens of the KV cache; 8192 for streams (2048)")
     parser.add_argument("--threads", type=int, default=1, help="to compute with; the model is very small (1)")
     parser.add_argument("--model", type=Path, help="a GGUF file; a tiny one of random weights by default")
     parser.add_argument("--results", type=Path, help="folder of the record; benchmarks/results by default")
     parser.add_argument("--machine", help="the machine's name in the record's file name")
     given = parser.parse_args()
     path = given.model or models.model_path("tiny", "f16")
-    options = {"n_ctx": _CONTEXT, "n_lanes": _LANES, "kv_cells": _CELLS, "n_threads": given.threads}
+    options = {"n_ctx": _CONTEXT, "n_lanes": _LANES, "kv_cells": given.cells, "n_threads": given.threads}
     with GGUFLLMBackend(path, **options) as backend:
         soak = Soak(backend, given.requests, given.seed)
         start = time.perf_counter()

@@ -70,8 +70,10 @@ def test_a_scenario_that_is_not_there_is_named():
     assert "there is no everything to skip" in done.stderr
 
 
-def test_soak(tmp_path):
-    run("soak.py", "--requests", "60", "--schemas", "6", "--results", tmp_path, "--machine", "here")
+@pytest.mark.parametrize("cells", [2048, 8192])
+def test_soak(tmp_path, cells):
+    sizes = ["--requests", "60", "--schemas", "6", "--cells", cells]
+    run("soak.py", *sizes, "--results", tmp_path, "--machine", "here")
     found = record(tmp_path, "soak")
     assert all(found["checks"].values())
     assert sum(found["outcomes"].values()) == 60

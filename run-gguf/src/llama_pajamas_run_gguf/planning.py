@@ -119,6 +119,8 @@ class _Planner:
         """What is in the way of streams: they are for plain caches, which alone can be cut and carried over."""
         if not self._session.rewinds:
             return "the model keeps a recurrent state"
+        if llama_cpp.llama_model_has_encoder(self._session.model):
+            return "the model has an encoder"  # T5's distances are computed for one stream alone, or the process ends
         if llama_cpp.llama_model_n_swa(self._session.model):
             return "the model attends through a sliding window"
         cells = self._asked.kv_cells

@@ -109,11 +109,15 @@ def test_models_that_cannot_have_streams_have_none(tiny_model, monkeypatch: pyte
         with pytest.raises(BadInput, match="recurrent state") as raised:
             streams_of(tiny_model, kv_unified=False)
         assert "kv_unified=True" in str(raised.value)
-    with monkeypatch.context() as patch:
-        patch.setattr(llama_cpp, "llama_model_n_swa", lambda model: 32)
-        assert streams_of(tiny_model) == 1
-        with pytest.raises(BadInput, match="sliding window"):
-            streams_of(tiny_model, kv_unified=False)
+    for asked, answer, reason in (
+        ("llama_model_n_swa", 32, "sliding window"),
+        ("llama_model_has_encoder", True, "encoder"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(llama_cpp, asked, lambda model, answer=answer: answer)
+            assert streams_of(tiny_model) == 1
+            with pytest.raises(BadInput, match=reason):
+                streams_of(tiny_model, kv_unified=False)
     measure = planning.Rehearsal.measure
     monkeypatch.setattr(planning.Rehearsal, "measure", lambda *given: replace(measure(*given), caches=2))
     assert streams_of(tiny_model) == 1
