@@ -39,6 +39,7 @@ class Setup:
         lanes: requests worked on at once.
         gpu_layers: layers on the GPU, -1 for all, 0 for none.
         flash_attention: False for our engine to do without the fused attention kernels.
+        one_pool: True for our engine to keep all requests' keys and values in one pool.
     """
 
     model: Path
@@ -48,6 +49,7 @@ class Setup:
     lanes: int
     gpu_layers: int
     flash_attention: bool | None = None
+    one_pool: bool | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class Setup:
             "n_gpu_layers": self.gpu_layers,
             "kv_cells": self.cells,
             **({} if self.flash_attention is None else {"flash_attention": self.flash_attention}),
+            **({} if self.one_pool is None else {"kv_unified": self.one_pool}),
         }
 
 
