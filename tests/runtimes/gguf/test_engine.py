@@ -269,6 +269,30 @@ def test_idle_conversations_leave_the_cache_and_come_back(load) -> None:
     assert idle_cells(backend) == 0
 
 
+def test_those_who_come_one_soon_after_the_other_are_read_in_one_step(load, monkeypatch) -> None:
+    backend = load(n_lanes=8)
+    engine = backend._engine
+    monkeypatch.setattr(engine._pacer, "reading_time", lambda tokens: 1.0)  # a moment is then the longest there is
+    monkeypatch.setattr("llama_pajamas_run_gguf.engine.engine._LONGEST_GATHERING", 0.1)
+    steps = []
+    fill = engine._fill
+    monkeypatch.setattr(engine, "_fill", lambda plan: steps.append(len(plan)) or fill(plan))
+    streams = []
+    for number in range(5):
+        streams.append(backend.submit(_request(f"crowd {number}", max_tokens=4)))
+        time.sleep(0.005)
+    for stream in streams:
+        stream.result()
+    assert steps[0] == 5
+    steps.clear()
+    begun = time.monotonic()
+    backend.submit(_request("all alone", max_tokens=1)).result()
+    assert steps[0] == 1
+    assert time.monotonic() - begun < 0.19  # one moment of 0.1 s, and no second one
+    streams = [backend.submit(_request(f"full {number}", max_tokens=2)) for number in range(9)]
+    assert [stream.result().finish_reason for stream in streams] == ["length"] * 9
+
+
 def test_what_is_finished_is_copied_while_nobody_asks(load, monkeypatch) -> None:
     backend = load(n_ctx=256, n_lanes=2, kv_unified=True)
     cache = backend._engine._cache

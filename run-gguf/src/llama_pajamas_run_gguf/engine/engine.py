@@ -28,8 +28,8 @@ from llama_pajamas_run_gguf.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 
-#: Which part of the time for reading its prompt a request waits for others when the engine was idle, and at most (s).
-_GATHERING, _LONGEST_GATHERING = 0.03, 0.005
+#: Which part of the time for reading its prompt a request waits for others when the engine was idle; at least, at most.
+_GATHERING, _SHORTEST_GATHERING, _LONGEST_GATHERING = 0.03, 0.001, 0.005
 #: Candidates in all from which on choosing on several threads is worth their being woken.
 _WORTH_THREADS = 500_000
 #: Up to how many bytes of a sequence are copied while nobody asks for anything: some hundredths of a second.
@@ -221,14 +221,20 @@ class Engine:
                 self._fail(sequence, error if isinstance(error, InferenceError) else InferenceError(str(error)))
 
     def _gather(self) -> None:
-        """Wait a moment for those who come together with the first.
+        """Wait a moment for those who come together with the first, and again as long as somebody came.
 
         A crowd's prompts are then read in one step, and nobody waits for the step of whoever was first by a hair. The
-        moment is a small part of the time that reading the first prompt takes anyway.
+        moment is a small part of the time that reading takes anyway, so it costs who comes alone next to nothing.
         """
-        with self._lock:
-            tokens = sum(len(sequence.tokens) for sequence in self._waiting)
-        time.sleep(min(_LONGEST_GATHERING, _GATHERING * self._pacer.reading_time(tokens)))
+        came = 0
+        while True:
+            with self._lock:
+                waiting, tokens = len(self._waiting), sum(len(sequence.tokens) for sequence in self._waiting)
+            if waiting == came or waiting >= self._lanes or tokens >= self._batch.size:
+                return
+            came = waiting
+            moment = _GATHERING * self._pacer.reading_time(tokens)
+            time.sleep(min(max(moment, _SHORTEST_GATHERING), _LONGEST_GATHERING))
 
     def _drop_cancelled(self) -> None:
         with self._lock:
