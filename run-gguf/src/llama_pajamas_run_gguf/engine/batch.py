@@ -65,10 +65,16 @@ class Batch:
         """
         start = self.length
         end = start + len(tokens)
-        self._tokens[start:end] = tokens
-        self._positions[start:end] = np.arange(position, position + len(tokens))
-        self._sequences[start:end] = sequence
-        self._wanted[start : end - wanted] = 0
-        self._wanted[end - wanted : end] = 1
+        if len(tokens) == 1:  # every step of every answer: slices take several times as long
+            self._tokens[start] = tokens[0]
+            self._positions[start] = position
+            self._sequences[start] = sequence
+            self._wanted[start] = wanted
+        else:
+            self._tokens[start:end] = tokens
+            self._positions[start:end] = np.arange(position, position + len(tokens))
+            self._sequences[start:end] = sequence
+            self._wanted[start : end - wanted] = 0
+            self._wanted[end - wanted : end] = 1
         self.native.n_tokens = end
         return range(end - wanted, end)
