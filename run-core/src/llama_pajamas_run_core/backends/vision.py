@@ -96,6 +96,14 @@ class VisionBackend(Backend):
             for which, score, box, mask in rows
         ]
 
+    def _blank(self, height: int, width: int) -> npt.NDArray[np.uint8]:
+        """Zeros [height, width, 3] for :meth:`canvas`."""
+        return np.zeros((height, width, 3), np.uint8)
+
+    def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
+        """The first output [n, ...] of a classifier or an embedder for the images, of which there is at least one."""
+        return np.concatenate([outputs[0][: len(placements)] for outputs, placements in self._run(images)])
+
     def canvas(self, width: int, height: int) -> Image:
         """A black picture to be drawn into, again and again: in memory that this runtime takes pixels from at once.
 
@@ -114,14 +122,6 @@ class VisionBackend(Backend):
         if min(width, height) < 1:
             raise BadInput(f"A canvas is at least one pixel wide and high, not {width} by {height}.")
         return Image(self._blank(height, width))
-
-    def _blank(self, height: int, width: int) -> npt.NDArray[np.uint8]:
-        """Zeros [height, width, 3] for :meth:`canvas`."""
-        return np.zeros((height, width, 3), np.uint8)
-
-    def _look(self, images: Sequence[Image]) -> npt.NDArray[Any]:
-        """The first output [n, ...] of a classifier or an embedder for the images, of which there is at least one."""
-        return np.concatenate([outputs[0][: len(placements)] for outputs, placements in self._run(images)])
 
     def detect(self, images: Sequence[Image], options: DetectOptions | None = None) -> Sequence[Sequence[Detection]]:
         """Find objects.
