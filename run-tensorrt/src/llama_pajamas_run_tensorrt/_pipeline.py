@@ -78,9 +78,9 @@ class Pipeline:
         lane: the lane, which is this pipeline's alone.
         reading: how the model is used.
         kernels: the kernels, or None to do their work on the host.
+        turns: the order of large batches among the pipelines of an engine.
         copiers: threads that help to copy large batches, or None.
         most: the most pictures of a batch; None for as many as the engine takes.
-        turns: the order of large batches among the pipelines of an engine.
 
     Raises:
         OutOfMemory: its buffers do not fit.
@@ -91,11 +91,11 @@ class Pipeline:
         lane: Lane,
         reading: Reading,
         kernels: VisionKernels | None,
+        turns: Turns,
         copiers: Copiers | None = None,
         most: int | None = None,
-        turns: Turns | None = None,
     ) -> None:
-        self._turns = turns or Turns()
+        self._turns = turns
         self.lane, self.reading, self.spec = lane, reading, reading.spec
         session = lane.session
         tensor = session.input(reading.pixels.name)

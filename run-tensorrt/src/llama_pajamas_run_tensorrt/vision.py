@@ -146,7 +146,7 @@ class TensorRTVisionBackend(VisionBackend):
         try:
             lanes = [session.take_lane() for _ in range(session.lanes)]
             turns = Turns()
-            places = [Pipeline(lane, reading, kernels, copiers, max_batch, turns) for lane in lanes]
+            places = [Pipeline(lane, reading, kernels, turns, copiers, max_batch) for lane in lanes]
             self._warm(places, reading.spec)
         except BaseException:
             if copiers is not None:
