@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -72,7 +73,9 @@ def test_the_command(capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_it_ends_on_ctrl_c():
     command = [sys.executable, "-m", "llama_pajamas_run_core.cli", "hardware", "--watch", "--json", "--interval", "0.1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Tests that a shell started in the background ignore the signal, and so would what they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["host"]["memory"] > 0
     start = time.monotonic()
