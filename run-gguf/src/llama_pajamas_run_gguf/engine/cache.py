@@ -17,8 +17,6 @@ from llama_pajamas_run_gguf.engine.shelf import Shelf, Shelved
 from llama_pajamas_run_gguf.engine.spans import Span
 from llama_pajamas_run_gguf.engine.states import State, read_state, write_state
 
-#: A shorter common beginning is not worth a copy.
-MIN_SHARED = 4
 #: Cells that each running answer should find free when somebody joins, or the newcomer would be put back at once.
 _MARGIN = 16
 
@@ -69,6 +67,9 @@ class SequenceCache:
         idle: how many cells idle sequences may hold without that; all of them if None.
     """
 
+    #: Tokens of the shortest common beginning that is of use.
+    min_shared = 4
+
     def __init__(
         self,
         context: Any,
@@ -114,7 +115,7 @@ class SequenceCache:
         """
         source, shared = self._longest(tokens, key)
         if self._shelf is not None:
-            shelved, more = self._shelf.longest(tokens, key, max(shared, MIN_SHARED - 1))
+            shelved, more = self._shelf.longest(tokens, key, max(shared, self.min_shared - 1))
             if shelved is not None and (slot := self._unshelve(shelved, more)) is not None:
                 return self._begin(slot, key)
         if source is not None and not source.busy and shared == len(source.tokens):
@@ -279,7 +280,7 @@ class SequenceCache:
         """The sequence that shares the longest beginning, and how long it is."""
         wanted = np.frombuffer(tokens, np.int32)
         best: Slot | None = None
-        length = MIN_SHARED - 1
+        length = self.min_shared - 1
         for slot in self.slots:
             if slot.key != key or len(slot.tokens) <= length:
                 continue

@@ -226,15 +226,20 @@ class Engine:
         A crowd's prompts are then read in one step, and nobody waits for the step of whoever was first by a hair. The
         moment is a small part of the time that reading takes anyway, so it costs who comes alone next to nothing.
         """
-        came = 0
+        came, quiet_since, moment = 0, 0.0, 0.0
         while True:
             with self._lock:
                 waiting, tokens = len(self._waiting), sum(len(sequence.tokens) for sequence in self._waiting)
-            if waiting == came or waiting >= self._lanes or tokens >= self._batch.size:
+            if waiting >= self._lanes or tokens >= self._batch.size:
                 return
-            came = waiting
-            moment = _GATHERING * self._pacer.reading_time(tokens)
-            time.sleep(min(max(moment, _SHORTEST_GATHERING), _LONGEST_GATHERING))
+            now = time.perf_counter()
+            if waiting != came:
+                came, quiet_since = waiting, now
+                moment = _GATHERING * self._pacer.reading_time(tokens)
+                moment = min(max(moment, _SHORTEST_GATHERING), _LONGEST_GATHERING)
+            elif now - quiet_since >= moment:
+                return
+            time.sleep(_SHORTEST_GATHERING)
 
     def _drop_cancelled(self) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from llama_pajamas_run_gguf.engine.prefixes import common_length
+from llama_pajamas_run_gguf.engine.prefixes import COPIED_PER_COMPUTED, common_length
 from llama_pajamas_run_gguf.engine.states import State, read_state, state_size, write_state
 
 #: The most sequences on the shelf: each is looked at whenever a request comes or goes.
@@ -83,7 +83,7 @@ class Shelf:
         self.bytes += size
 
     def longest(self, tokens: "array[int]", key: Hashable, more_than: int) -> tuple[Shelved | None, int]:
-        """The sequence that shares the longest beginning, and how long that is.
+        """The sequence that shares the longest beginning, where it is worth copying, and how long that is.
 
         Args:
             tokens: of a request; the last one is not counted.
@@ -95,7 +95,7 @@ class Shelf:
             if shelved.key != key or len(shelved.tokens) <= more_than:
                 continue
             common = min(_common(shelved.tokens, tokens), len(tokens) - 1)
-            if common > more_than:
+            if common > more_than and common * COPIED_PER_COMPUTED >= len(shelved.tokens):
                 best, more_than = shelved, common
         return best, more_than if best is not None else 0
 

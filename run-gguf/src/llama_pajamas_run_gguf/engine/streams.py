@@ -13,11 +13,10 @@ from typing import Any
 
 from llama_pajamas_run_gguf import _quick
 from llama_pajamas_run_gguf.engine.cache import SequenceCache, Slot
+from llama_pajamas_run_gguf.engine.prefixes import COPIED_PER_COMPUTED
 from llama_pajamas_run_gguf.engine.shelf import Shelf
 from llama_pajamas_run_gguf.engine.states import State, read_state, write_state
 
-#: A token's keys and values are copied at least so many times faster than they are computed in a prompt.
-_COPIED_PER_COMPUTED = 16
 
 
 class StreamCache(SequenceCache):
@@ -31,6 +30,10 @@ class StreamCache(SequenceCache):
         gap: how many tokens' keys and values are copied in the time of one more pass over the weights.
         shelf: where sequences go that are overwritten, or None.
     """
+
+    #: Prompts of different lengths that are read together take one more pass over the weights for every length, and a
+    #: pass takes as long as computing several tokens: skipping fewer would save less than it costs.
+    min_shared = 16
 
     def __init__(
         self, context: Any, *, cells: int, sequences: int, shortest: int, gap: int, shelf: Shelf | None = None
@@ -132,7 +135,7 @@ class StreamCache(SequenceCache):
             return None, 0
         length = len(source.tokens)
         if source.busy:
-            worth = shared >= max(self._shortest, length // _COPIED_PER_COMPUTED)
+            worth = shared >= max(self._shortest, length // COPIED_PER_COMPUTED)
         else:
             worth = shared >= self._shortest or length - shared < self._shortest
         return (source, shared) if worth else (None, 0)
