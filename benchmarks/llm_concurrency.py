@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     add("--threads", type=int, help="to compute with; the physical cores by default")
     add("--context", type=int, default=4608, help="the most tokens of one request (4608)")
     add("--cells", type=int, help="tokens of the KV cache over all requests; by default the context for each at once")
-    add("--one-pool", action="store_true", default=None, help="our KV cache in one pool, where it would be in streams")
+    add("--cache", choices=("pool", "streams"), help="our KV cache: one pool or a stream for each; as it chooses itself")
     add("--gpu-layers", type=int, default=-1, help="layers on a GPU, -1 for all; without one it does not matter (-1)")
     add("--temperature", type=float, default=0.8, help="of the sampling; 0 is greedy (0.8)")
     add("--ban-end", action="store_true", help="forbid the end token by logit_bias: for trained models")
@@ -103,9 +103,8 @@ def setup_of(given: argparse.Namespace) -> subjects.Setup:
     threads = given.threads or default_threads(path.stat().st_size)
     lanes = max(*given.streams, given.equal, given.running + 1)
     cells = max(given.cells or lanes * given.context, max(given.streams) * (given.prompt + given.generated + 16))
-    return subjects.Setup(
-        path.absolute(), threads, given.context, cells, lanes, given.gpu_layers, one_pool=given.one_pool
-    )
+    one_pool = None if given.cache is None else given.cache == "pool"
+    return subjects.Setup(path.absolute(), threads, given.context, cells, lanes, given.gpu_layers, one_pool=one_pool)
 
 
 def server_binary(given: argparse.Namespace) -> Path | None:

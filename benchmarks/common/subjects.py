@@ -39,7 +39,8 @@ class Setup:
         lanes: requests worked on at once.
         gpu_layers: layers on the GPU, -1 for all, 0 for none.
         flash_attention: False for our engine to do without the fused attention kernels.
-        one_pool: True for our engine to keep all requests' keys and values in one pool.
+        one_pool: whether our engine keeps all requests' keys and values in one pool, or in a stream for each; None for
+            what it chooses itself.
     """
 
     model: Path

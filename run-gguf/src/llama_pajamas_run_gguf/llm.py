@@ -53,8 +53,9 @@ _DRAWS_GPU = 8
 _IDLE_SHARE, _IDLE_SHARE_GPU = 0.0, 0.25
 #: Tokens of the shortest conversation that is kept in the host's memory, likewise.
 _SHORTEST, _SHORTEST_GPU = 32, 512
-#: Moving a byte of keys and values takes as long as a step's reading so many of the weights.
-_COPY = 4
+#: Moving a byte of keys and values takes as long as a step's reading so many of the weights; on a GPU it goes through
+#: the host's memory.
+_COPY, _COPY_GPU = 4, 200
 #: Bytes of the host's memory for idle conversations, and of its free memory.
 _SHELF_LIMIT, _SHELF_SHARE = 2**30, 0.1
 
@@ -163,7 +164,10 @@ class GGUFLLMBackend(LLMBackend):
     def _cache(self, context: Any, session: Session, settings: ContextSettings) -> SequenceCache:
         # A processor's attention over idle cells costs it dearly, but copies within its memory are cheap; on a GPU it
         # is the other way round.
-        share, shortest = (_IDLE_SHARE_GPU, _SHORTEST_GPU) if self._device == "gpu" else (_IDLE_SHARE, _SHORTEST)
+        on_gpu = self._device == "gpu"
+        share, shortest, copy = (
+            (_IDLE_SHARE_GPU, _SHORTEST_GPU, _COPY_GPU) if on_gpu else (_IDLE_SHARE, _SHORTEST, _COPY)
+        )
         limit, in_weights = self._shelf_bytes, self._footprint.weights / self._cell(settings)
         shelf = Shelf(context, limit=limit, shortest=shortest) if limit else None
         if not settings.unified:
@@ -172,7 +176,7 @@ class GGUFLLMBackend(LLMBackend):
                 cells=settings.cells,
                 sequences=settings.sequences,
                 shortest=shortest,
-                gap=int(in_weights / _COPY),
+                gap=int(in_weights / copy),
                 shelf=shelf,
             )
         return SequenceCache(

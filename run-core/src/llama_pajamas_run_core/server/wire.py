@@ -9,13 +9,15 @@ from starlette.responses import Response
 #: Characters that many readers of events take for the end of a line, though JSON does not.
 _BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def dump(value: Any) -> bytes:
     """One line of JSON in UTF-8, by whatever counts as a line.
 
     Half surrogate pairs, which UTF-8 cannot hold, become question marks.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(value)
     return text.encode() if text.isascii() else text.translate(_BREAKS).encode("utf-8", "replace")
 
 
