@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     add("--threads", type=int, help="to compute with; the physical cores by default")
     add("--context", type=int, default=4608, help="the most tokens of one request (4608)")
     add("--cells", type=int, help="tokens of the KV cache over all requests; by default the context for each at once")
-    add("--cache", choices=("pool", "streams"), help="our KV cache: one pool or a stream for each; as it chooses itself")
+    add("--cache", choices=("pool", "streams"), help="our KV cache: one pool, a stream for each, or its choice")
     add("--gpu-layers", type=int, default=-1, help="layers on a GPU, -1 for all; without one it does not matter (-1)")
     add("--temperature", type=float, default=0.8, help="of the sampling; 0 is greedy (0.8)")
     add("--ban-end", action="store_true", help="forbid the end token by logit_bias: for trained models")

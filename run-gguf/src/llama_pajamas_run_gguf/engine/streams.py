@@ -18,7 +18,6 @@ from llama_pajamas_run_gguf.engine.shelf import Shelf
 from llama_pajamas_run_gguf.engine.states import State, read_state, write_state
 
 
-
 class StreamCache(SequenceCache):
     """The sequences of a context with a stream for each.
 
