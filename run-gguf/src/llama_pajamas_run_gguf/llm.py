@@ -25,6 +25,7 @@ from llama_pajamas_run_gguf.chat.plan import plan_chat, plan_text
 from llama_pajamas_run_gguf.chat.template import template_of
 from llama_pajamas_run_gguf.engine.adapters import Adapters
 from llama_pajamas_run_gguf.engine.cache import SequenceCache
+from llama_pajamas_run_gguf.engine.copying import ON_GPU, ON_PROCESSOR
 from llama_pajamas_run_gguf.engine.draft_model import ModelDrafter
 from llama_pajamas_run_gguf.engine.embedder import Embedder
 from llama_pajamas_run_gguf.engine.engine import Engine
@@ -49,13 +50,6 @@ _log = logging.getLogger(__name__)
 _MAX_WAITING = 256
 #: Threads that choose tokens while a GPU computes; a processor's are busy with the model.
 _DRAWS_GPU = 8
-#: Of what a step reads of the weights, how much it may read of idle conversations besides; on a processor, on a GPU.
-_IDLE_SHARE, _IDLE_SHARE_GPU = 0.0, 0.25
-#: Tokens of the shortest conversation that is kept in the host's memory, likewise.
-_SHORTEST, _SHORTEST_GPU = 32, 512
-#: Moving a byte of keys and values takes as long as a step's reading so many of the weights; on a GPU it goes through
-#: the host's memory.
-_COPY, _COPY_GPU = 4, 200
 #: Bytes of the host's memory for idle conversations, and of its free memory.
 _SHELF_LIMIT, _SHELF_SHARE = 2**30, 0.1
 
@@ -162,21 +156,16 @@ class GGUFLLMBackend(LLMBackend):
         return max(self._footprint.cache / settings.cells, 1)
 
     def _cache(self, context: Any, session: Session, settings: ContextSettings) -> SequenceCache:
-        # A processor's attention over idle cells costs it dearly, but copies within its memory are cheap; on a GPU it
-        # is the other way round.
-        on_gpu = self._device == "gpu"
-        share, shortest, copy = (
-            (_IDLE_SHARE_GPU, _SHORTEST_GPU, _COPY_GPU) if on_gpu else (_IDLE_SHARE, _SHORTEST, _COPY)
-        )
+        copying = ON_GPU if self._device == "gpu" else ON_PROCESSOR
         limit, in_weights = self._shelf_bytes, self._footprint.weights / self._cell(settings)
-        shelf = Shelf(context, limit=limit, shortest=shortest) if limit else None
+        shelf = Shelf(context, copying, limit=limit) if limit else None
         if not settings.unified:
             return StreamCache(
                 context,
+                copying,
                 cells=settings.cells,
                 sequences=settings.sequences,
-                shortest=shortest,
-                gap=int(in_weights / copy),
+                gap=int(in_weights / copying.as_weights),
                 shelf=shelf,
             )
         return SequenceCache(
@@ -186,7 +175,7 @@ class GGUFLLMBackend(LLMBackend):
             rewinds=session.rewinds,
             window=llama_cpp.llama_model_n_swa(session.model),
             shelf=shelf,
-            idle=int(share * in_weights),
+            idle=int(copying.idle * in_weights),
         )
 
     def _unload(self) -> None:

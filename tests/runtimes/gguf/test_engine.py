@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.waiting import wait_until
 
 from llama_pajamas_run_core.errors import BadInput, Busy, Cancelled, PajamasError
 from llama_pajamas_run_core.types.chat import JsonFormat
@@ -24,13 +25,6 @@ def idle_cells(backend) -> int:
     """Cells in use once all idle sequences are dropped: those that leaked."""
     backend._ready().run(backend._engine._cache.drop_idle)
     return backend._engine._cache.ledger.size - backend._engine.load["cells_free"]
-
-
-def wait_until(condition, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this took too long"
-        time.sleep(0.001)
 
 
 def greedy(backend, prompt: str, tokens: int = 24) -> str:

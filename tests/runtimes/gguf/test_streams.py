@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.tiny_lora import write_adapter
+from support.waiting import wait_until
 
 from llama_pajamas_run_core.errors import BadInput, OutOfMemory
 from llama_pajamas_run_core.types.chat import GenerationOptions, GenerationRequest
@@ -162,6 +163,31 @@ def test_what_idles_is_continued_in_its_place_and_kept_on_the_shelf(load) -> Non
     assert back.usage.cached_tokens == back.usage.prompt_tokens - 1  # what was cut off came back from the shelf
     assert back.text == texts[1]
     assert greedy(backend, TALK) == texts[0]
+
+
+def test_prompts_that_hardly_begin_alike_are_read_from_their_beginning(load) -> None:
+    """Each of another length would be one more pass over the weights."""
+    backend = load(n_ctx=512, n_lanes=3)
+    for text in ("a word: " + "a" * 40, "a word: " + "b" * 60):  # one idle, one on the shelf as well
+        greedy(backend, text)
+    wait_until(lambda: backend._engine._cache._shelf._shelved)
+    answers = [backend.submit(request("a word: " + letter * 30, 2)) for letter in "cde"]
+    assert [answer.result().usage.cached_tokens for answer in answers] == [0, 0, 0]
+    assert backend.submit(request("a word: " + "c" * 25, 2)).result().usage.cached_tokens > 16
+
+
+def test_a_long_conversation_is_not_brought_back_for_a_short_beginning(load) -> None:
+    backend = load(n_ctx=4096, n_lanes=2)
+    cache = backend._engine._cache
+    greedy(backend, TALK * 8)
+    wait_until(lambda: cache._shelf._shelved)
+    tokens = cache._shelf._shelved[0].tokens
+    for slot in cache.slots:
+        backend._ready().run(lambda slot=slot: cache.clear(slot))
+    for length, used in ((20, 0), (len(tokens) // 2, len(tokens) // 2)):
+        beginning = tokens[:length] + array("i", [1] * 8)
+        shelved, shared = cache._shelf.longest(beginning, None, cache.min_shared - 1)
+        assert (shelved is not None, shared) == (used > 0, used)
 
 
 def test_a_copy_that_llama_cpp_refuses_is_computed(load, monkeypatch: pytest.MonkeyPatch) -> None:

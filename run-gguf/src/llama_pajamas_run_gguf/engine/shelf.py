@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from llama_pajamas_run_gguf.engine.prefixes import COPIED_PER_COMPUTED, common_length
+from llama_pajamas_run_gguf.engine.copying import Copying
+from llama_pajamas_run_gguf.engine.prefixes import common_length
 from llama_pajamas_run_gguf.engine.states import State, read_state, state_size, write_state
 
 #: The most sequences on the shelf: each is looked at whenever a request comes or goes.
@@ -38,14 +39,14 @@ class Shelf:
 
     Args:
         context: of llama.cpp.
+        copying: what is worth copying.
         limit: the most bytes it takes.
-        shortest: sequences of fewer tokens are computed again sooner than copied back and forth.
     """
 
-    def __init__(self, context: Any, *, limit: int, shortest: int) -> None:
+    def __init__(self, context: Any, copying: Copying, *, limit: int) -> None:
         self._context = context
         self._limit = limit
-        self._shortest = shortest
+        self._copying = copying
         self._shelved: list[Shelved] = []
         self.bytes = 0
 
@@ -58,7 +59,7 @@ class Shelf:
             tokens: what the sequence holds.
             most: bytes of a sequence that is worth it now; any that has room if None.
         """
-        if len(tokens) < self._shortest:
+        if len(tokens) < self._copying.shortest:
             return
         shorter: list[Shelved] = []
         # The newest first: what is put away was most often copied just before.
@@ -95,7 +96,7 @@ class Shelf:
             if shelved.key != key or len(shelved.tokens) <= more_than:
                 continue
             common = min(_common(shelved.tokens, tokens), len(tokens) - 1)
-            if common > more_than and common * COPIED_PER_COMPUTED >= len(shelved.tokens):
+            if common > more_than and common * self._copying.per_computed >= len(shelved.tokens):
                 best, more_than = shelved, common
         return best, more_than if best is not None else 0
 

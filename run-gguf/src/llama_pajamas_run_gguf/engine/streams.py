@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_pajamas_run_gguf import _quick
 from llama_pajamas_run_gguf.engine.cache import SequenceCache, Slot
-from llama_pajamas_run_gguf.engine.prefixes import COPIED_PER_COMPUTED
+from llama_pajamas_run_gguf.engine.copying import Copying
 from llama_pajamas_run_gguf.engine.shelf import Shelf
 from llama_pajamas_run_gguf.engine.states import State, read_state, write_state
 
@@ -23,9 +23,9 @@ class StreamCache(SequenceCache):
 
     Args:
         context: of llama.cpp.
+        copying: what is worth copying.
         cells: how many tokens it holds, over all streams; each has to hold the longest request.
         sequences: how many streams there are.
-        shortest: a common beginning of fewer tokens is computed again sooner than copied.
         gap: how many tokens' keys and values are copied in the time of one more pass over the weights.
         shelf: where sequences go that are overwritten, or None.
     """
@@ -35,10 +35,10 @@ class StreamCache(SequenceCache):
     min_shared = 16
 
     def __init__(
-        self, context: Any, *, cells: int, sequences: int, shortest: int, gap: int, shelf: Shelf | None = None
+        self, context: Any, copying: Copying, *, cells: int, sequences: int, gap: int, shelf: Shelf | None = None
     ) -> None:
         super().__init__(context, cells=cells, sequences=sequences, rewinds=True, window=0, shelf=shelf)
-        self._shortest = shortest
+        self._copying = copying
         self._gap = gap
         self._lost = 0  # what gaps have cost since there were none, in tokens that could have been copied
 
@@ -132,11 +132,11 @@ class StreamCache(SequenceCache):
         source, shared = super()._longest(tokens, key)
         if source is None:
             return None, 0
-        length = len(source.tokens)
+        length, shortest = len(source.tokens), self._copying.shortest
         if source.busy:
-            worth = shared >= max(self._shortest, length // COPIED_PER_COMPUTED)
+            worth = shared >= max(shortest, length // self._copying.per_computed)
         else:
-            worth = shared >= self._shortest or length - shared < self._shortest
+            worth = shared >= shortest or length - shared < shortest
         return (source, shared) if worth else (None, 0)
 
     def _fork(self, source: Slot, target: Slot, length: int) -> None:
