@@ -291,7 +291,7 @@ def bare_engine(
 ) -> dict[int, dict[str, float]]:
     """What llama.cpp alone reaches (llama-batched-bench): no sampling, no text, all sequences in step.
 
-    Its cache is one for each sequence where it holds the context for each of them, as our engine chooses too.
+    Its cache is one for each sequence where it holds the context for each of them, unless ours is to be one pool.
 
     Args:
         setup: as for all.
@@ -306,7 +306,8 @@ def bare_engine(
     most = max(streams) * (prompt + generated)
     command = [str(binary), "-m", str(setup.model), "-c", str(max(setup.cells, most)), "-b", "2048", "-ub", "512"]
     command += ["-t", str(setup.threads), "-tb", str(setup.threads), "-ngl", _all(setup.gpu_layers)]
-    command += ["--kv-unified" if setup.cells < setup.context * setup.lanes else "--no-kv-unified"]
+    one_pool = setup.one_pool or setup.cells < setup.context * setup.lanes
+    command += ["--kv-unified" if one_pool else "--no-kv-unified"]
     command += ["-npp", str(prompt), "-ntg", str(generated), "-npl", ",".join(map(str, streams))]
     environment = {**os.environ, "LLAMA_LOG_VERBOSITY": "1"}
     done = subprocess.run(
