@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime
 import pytest
 from support import onnx_graphs
+from support.tensorrt_stand_in.builder import Builder
+from support.tensorrt_stand_in.types import say
 
 import llama_pajamas_starter
 from llama_pajamas_run_core.errors import BadInput, Unsupported
@@ -171,3 +173,17 @@ def test_a_starter_model_becomes_an_engine_that_says_what_it_is(stand_in, name):
     wanted = onnxruntime.InferenceSession(graph).run(None, {one.name: images})
     for got, want in zip(made.values(), wanted, strict=True):
         assert np.abs(got - want).max() <= 1e-3 * np.abs(want).max()
+
+
+def test_what_tensorrt_complains_of_while_it_builds_is_told(stand_in, detector, monkeypatch, caplog):
+    from llama_pajamas_run_tensorrt.derive import engine_for
+
+    plain = Builder.build_serialized_network
+
+    def complaining(self, network, config):
+        say(self._log, "Requested amount of GPU memory could not be allocated")
+        return plain(self, network, config)
+
+    monkeypatch.setattr(Builder, "build_serialized_network", complaining)
+    assert engine_for(detector).is_file()
+    assert "is built, but TensorRT said: Requested amount of GPU memory" in caplog.text

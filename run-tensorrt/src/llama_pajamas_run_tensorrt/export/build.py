@@ -97,6 +97,8 @@ def build_engine(
             if said == "TensorRT says no more":
                 said = "it found no way to compute some layer, perhaps because of the tactic sources or the workspace"
             raise LoadError(f"{source} could not be built: {said}.")
+        if log.errors:  # of tactics that it then left out, or worse
+            logger.warning("engine=%s is built, but TensorRT said: %s", output.name, log.told())
         timings.keep(config)
         data = bytes(plan)
         del plan, config, parser, network, builder, monitor
