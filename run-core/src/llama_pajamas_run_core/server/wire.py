@@ -9,6 +9,7 @@ from starlette.responses import Response
 #: Characters that many readers of events take for the end of a line, though JSON does not.
 _BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 
+#: ``json.dumps`` makes a new encoder for every call with options like these.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
