@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from support.waiting import until
 
 from llama_pajamas_run_core.server.settings import Settings
 from llama_pajamas_run_core.types.tasks import Task
@@ -19,14 +20,6 @@ CHAT = "/v1/chat/completions"
 
 def ask(text, model="echo", **more):
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
-
-
-async def until(condition, seconds):
-    start = time.perf_counter()
-    while not condition():
-        assert time.perf_counter() - start < seconds, "it never happened"
-        await asyncio.sleep(0.005)
-    return time.perf_counter() - start
 
 
 async def test_tokens_are_sent_as_they_come(make_live):

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from support.fake_nvml import GPU, NVML
+from support.waiting import wait_until
 
 from llama_pajamas_run_core.errors import BadInput
 from llama_pajamas_run_core.hardware.monitor import Monitor
@@ -76,13 +77,6 @@ def make(nvml, **more):
     return Monitor(Sampler(nvml=nvml, environ={}), interval=0.1, **more)
 
 
-def until(condition, seconds=5.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
-
-
 def threads():
     return {thread for thread in threading.enumerate() if thread.name == "hardware-monitor"}
 
@@ -102,7 +96,7 @@ def test_one_thread_takes_readings_until_it_is_stopped(started):
     end = monitor.subscribe(lambda: heard.append(monitor.watch().count))
     monitor.start()
     monitor.start()
-    until(lambda: monitor.watch().count >= 3)
+    wait_until(lambda: monitor.watch().count >= 3)
     assert started() == 1
     assert kinds(monitor.watch().alerts) == [("GPU-0", "temperature")]
     assert heard[:2] == [1, 2]
@@ -114,7 +108,7 @@ def test_one_thread_takes_readings_until_it_is_stopped(started):
     assert nvml.open == 0
     count = monitor.watch().count
     monitor.start()
-    until(lambda: monitor.watch().count > count)
+    wait_until(lambda: monitor.watch().count > count)
     monitor.stop()
 
 
@@ -149,4 +143,4 @@ def test_a_driver_that_hangs_is_not_waited_for_and_its_alerts_stop_counting(star
     monitor.stop(timeout=0.05)
     assert time.monotonic() - start < 5
     released.set()
-    until(lambda: started() == 0)
+    wait_until(lambda: started() == 0)

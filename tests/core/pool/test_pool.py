@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from support.waiting import until
 
 from llama_pajamas_run_core.backends.base import Backend
 from llama_pajamas_run_core.errors import BadInput, Busy, LoadError, OutOfMemory, UnknownModel
@@ -21,13 +22,6 @@ _FAKE_LOAD = FakeLLM._load
 
 def states(pool):
     return {status.id: status.state for status in pool.status()}
-
-
-async def until(condition, seconds=2.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        await asyncio.sleep(0.005)
 
 
 class Clock:

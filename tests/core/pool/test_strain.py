@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from support.fake_nvml import GPU, NVML
 from support.gpu_pool import Hardware, gpu_planner
+from support.waiting import until
 
 from llama_pajamas_run_core.errors import Busy
 from llama_pajamas_run_core.hardware import nvidia
@@ -36,14 +37,6 @@ def make(tmp_path):
 
 def loaded(pool):
     return [status.id for status in pool.status() if status.state == "loaded"]
-
-
-async def until(condition, seconds=3.0):
-    for _ in range(int(seconds / 0.005)):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never happened")
 
 
 async def test_without_memory_a_model_is_not_loaded_and_the_client_may_come_again(make):
